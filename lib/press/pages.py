@@ -1,0 +1,133 @@
+"""The site: a Sphinx extension that shows the executed copies of the notebooks, and `build`, which makes the site.
+
+Notebooks lie in git without outputs. The runner leaves executed copies in `_build/executed/PROFILE/`; at the event
+`source-read` this extension puts the copy's text in the place of the source, so that the page shows the outputs while
+its download button still gives the clean notebook.
+"""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sphinx.util import logging
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book", "notebooks")
+MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the 24 MB that are packaged
+REDIRECT = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="refresh" content="0; url={page}"><link rel="canonical" href="{page}"></head>
+<body><p><a href="{page}">{title}</a></p></body></html>
+"""
+log = logging.getLogger(__name__)
+
+
+class SiteError(RuntimeError):
+    """The site could not be built; the text holds every warning and error of the build."""
+
+
+def build(profile: str, *, root: Path = ROOT) -> Path:
+    """Build the site of one profile unless nothing it is made of has changed; returns its folder.
+
+    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. Raises `SiteError` on any warning.
+    """
+    html = root / "_build" / ("html" if profile == "laptop" else f"{profile}/html")
+    stamp, digest = html.parent / "site.digest", inputs_digest(profile, root)
+    if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
+        return html
+    stamp.unlink(missing_ok=True)  # a build that is killed or fails leaves no stamp, so the next one starts afresh
+    for stale in (html, html.parent / ".doctrees", html.parent / "jupyter_execute"):
+        shutil.rmtree(stale, ignore_errors=True)
+    command = [sys.executable, "-m", "press.binder", str(root), str(html), profile]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    if done.returncode:
+        raise SiteError(f"The pages of profile {profile!r} did not build:\n{done.stderr.strip()}")
+    stamp.write_text(digest)
+    return html
+
+
+def inputs_digest(profile: str, root: Path) -> str:
+    """Return the SHA-256 over every file that the site of this profile is made of."""
+    total = hashlib.sha256(profile.encode())
+    folders = [root / name for name in INPUTS] + [executed_folder(profile, root), Path(__file__).parent]
+    for path in sorted(file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*"))):
+        if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts:
+            total.update(f"\n{path} ".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def executed_folder(profile: str, root: Path) -> Path:
+    """Return the folder of a profile's executed copies."""
+    return root / "_build" / "executed" / profile
+
+
+def executed(app, docname: str) -> Path | None:
+    """Return where the executed copy of a page lies; None for a page that is no notebook."""
+    source = Path(app.env.doc2path(docname))
+    if source.suffix != ".ipynb":
+        return None
+    return executed_folder(app.config.executed_profile, Path(app.srcdir)) / source.name
+
+
+def swap(app, docname: str, source: list[str]) -> None:
+    """Put the executed copy in the place of a notebook's source (Sphinx event `source-read`)."""
+    copy = executed(app, docname)
+    if copy is None:
+        return
+    app.env.note_dependency(copy)
+    if not copy.exists():
+        log.warning("%s", f"{docname} has no executed copy at {copy}; {cure(app)}", location=docname)
+        return
+    text = copy.read_text(encoding="utf-8")
+    if failed := failed_cell(json.loads(text)):
+        log.warning("%s", f"{docname}: cell {failed} of the executed copy raised; {cure(app)}", location=docname)
+    source[0] = text
+
+
+def cure(app) -> str:
+    """Return the command that makes the executed copies of the profile in use."""
+    profile = app.config.executed_profile
+    return "run `make book`" if profile == "laptop" else f"run `python -m press book --profile {profile}`"
+
+
+def failed_cell(notebook: dict) -> int | None:
+    """Return the number (from 1) of the first cell that raised, or None."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        raised = any(output["output_type"] == "error" for output in cell.get("outputs", []))
+        if raised or "papermill-error-cell-tag" in cell["metadata"].get("tags", []):
+            return number
+    return None
+
+
+def note_glue(app, doctree) -> None:
+    """Make a page depend on the executed copies that it quotes numbers from (Sphinx event `doctree-read`)."""
+    for node in doctree.findall(lambda node: type(node).__name__ == "PendingGlueReference"):
+        if copy := executed(app, node["refdoc"]):
+            app.env.note_dependency(copy)
+
+
+def finish(app, exception) -> None:
+    """Add what Sphinx does not: MathJax, as far as it is needed, and an index page that leads to the first page."""
+    if exception is not None or app.builder.name != "html":
+        return
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    for part in MATHJAX:
+        source, target = package / "static" / "mathjax" / part, Path(app.outdir, "_static", "mathjax", part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
+    page = f"{app.config.root_doc}.html"
+    Path(app.outdir, "index.html").write_text(REDIRECT.format(title=app.config.html_title, page=page))
+
+
+def setup(app) -> dict:
+    """Register with Sphinx."""
+    app.add_config_value("executed_profile", "laptop", "env")
+    app.add_css_file("custom.css")
+    app.connect("source-read", swap)
+    app.connect("doctree-read", note_glue)
+    app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes its own index.html
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

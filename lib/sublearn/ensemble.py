@@ -1,0 +1,112 @@
+"""Many small networks held as one: weights stacked along a leading model axis, parts addressed by name."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from sublearn.seeds import stream
+from sublearn.settings import Setting
+
+Weights = dict[str, Tensor]  # name -> (model, *shape of that parameter)
+
+
+class Outputs(NamedTuple):
+    """What a network says: features of the last hidden layer, class logits and auxiliary logits, each (..., width)."""
+
+    features: Tensor
+    classes: Tensor
+    aux: Tensor
+
+
+class MLP(nn.Module):
+    """Perceptron with ReLU layers `hidden` and two linear readouts, `class_head` and `aux_head`."""
+
+    def __init__(self, pixels: int, hidden: Sequence[int], classes: int, aux_dim: int) -> None:
+        super().__init__()
+        widths = [pixels, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden))
+        self.class_head = nn.Linear(widths[-1], classes)
+        self.aux_head = nn.Linear(widths[-1], aux_dim)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Outputs for images (batch, pixel)."""
+        for layer in self.hidden:
+            images = layer(images).relu()
+        return Outputs(images, self.class_head(images), self.aux_head(images))
+
+
+def network(setting: Setting, pixels: int, classes: int) -> MLP:
+    """The architecture of a setting, without weights: every caller in a thread of its own needs a network of its own."""
+    with torch.device("meta"):
+        return MLP(pixels, setting.hidden, classes, setting.aux_dim)
+
+
+def _fan_in(net: nn.Module, name: str) -> int:
+    return net.get_parameter(name.replace("bias", "weight")).shape[1:].numel()
+
+
+def _normal(draw: np.random.Generator, name: str, shape: torch.Size, fan_in: int) -> np.ndarray:
+    if name.endswith("bias"):
+        return np.zeros(shape, dtype=np.float32)
+    return draw.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(fan_in))
+
+
+def _torch(draw: np.random.Generator, name: str, shape: torch.Size, fan_in: int) -> np.ndarray:
+    return (2 * draw.random(shape, dtype=np.float32) - 1) / np.float32(np.sqrt(fan_in))
+
+
+LAWS: dict[str, Callable] = {"normal": _normal, "torch": _torch}
+
+
+def initial(net: nn.Module, init: str, seed: int, models: Sequence[int], owner: str = "init") -> Weights:
+    """Initial weights of the named models. The first rows of a wider auxiliary head are those of a narrower one.
+
+    init: "normal" is N(0, 1/fan_in) with zero biases, "torch" the uniform law of nn.Linear. `owner` names the stream.
+    """
+
+    def draw(model: int, name: str, shape: torch.Size) -> Tensor:
+        return torch.from_numpy(LAWS[init](stream(seed, owner, model, name), name, shape, _fan_in(net, name)))
+
+    return {
+        name: torch.stack([draw(model, name, parameter.shape) for model in models])
+        for name, parameter in net.named_parameters()
+    }
+
+
+def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weights:
+    """Copy of `into` whose tensors of the named parts (prefixes such as "hidden" or "hidden.0") are `source`'s."""
+    parts = tuple(parts)
+    return {name: (source if name.startswith(parts) and parts else into)[name].clone() for name in into}
+
+
+def perturbed(weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]) -> Weights:
+    """Copy with Gaussian noise added to the named parts, its sd `scale` times the sd of each model's tensor."""
+    parts = tuple(parts)
+
+    def noisy(model: int, name: str, tensor: Tensor) -> Tensor:
+        draw = stream(seed, "perturbation", model, name).standard_normal(tensor.shape, dtype=np.float32)
+        return tensor + scale * tensor.std(correction=0) * torch.from_numpy(draw).to(tensor.device)
+
+    return {
+        name: torch.stack([noisy(model, name, row) for model, row in zip(models, tensor)])
+        if parts and name.startswith(parts)
+        else tensor.clone()
+        for name, tensor in weights.items()
+    }
+
+
+def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
+    """Outputs (model, batch, width) of every model on its own images (model, batch, pixel), or on shared (batch, pixel).
+
+    One model is called plainly and several through `vmap`: on a CPU one model in each thread is the fastest form.
+    """
+    shared = images.dim() == 2
+    if len(next(iter(weights.values()))) == 1:
+        alone = functional_call(net, {name: tensor[0] for name, tensor in weights.items()}, images if shared else images[0])
+        return Outputs(*(tensor[None] for tensor in alone))
+    return vmap(partial(functional_call, net), in_dims=(0, None if shared else 0))(weights, images)

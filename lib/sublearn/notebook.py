@@ -1,0 +1,96 @@
+"""How a notebook speaks to the book: numbers, figures, tables and notes that the press can find again.
+
+In a live kernel these only display. Under the press, the folder named by SUBLIMINAL_RESULTS also gets a line
+per recorded number and a CSV per table, and figures carry their caption and alternative text as metadata.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from myst_nb import glue
+
+from sublearn.figures import style
+from sublearn.settings import DATASETS
+
+style()
+
+
+def _results() -> Path | None:
+    folder = os.environ.get("SUBLIMINAL_RESULTS")
+    return Path(folder) if folder else None
+
+
+def _save_table(name: str, table: pd.DataFrame) -> None:
+    if folder := _results():
+        table.to_csv(folder / f"{name.split(':')[-1]}.csv", index=False)
+
+
+def record(
+    name: str,
+    value: float,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    **labels: str,
+) -> None:
+    """Glue a number for the prose and keep it as a row of the results table.
+
+    Prose quotes it as ``{glue:text}`name:.2f```, its interval as `name_low` and `name_high`, its n as `name_n`.
+    `labels` are unit (default "accuracy"), setting (default "REF"), dataset and device.
+    """
+    row = {"name": name, "value": float(value), "low": low, "high": high, "n": n}
+    row = {key: None if cell is None or cell != cell else cell for key, cell in row.items()}
+    if row["value"] is None:
+        raise ValueError(f"record({name!r}) got no number; give a finite value")
+    for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"), ("_n", "n")):
+        if row[key] is not None:
+            row[key] = int(row[key]) if key == "n" else float(row[key])
+            glue(name + suffix, row[key], display=False)
+    if folder := _results():
+        with (folder / "records.jsonl").open("a", encoding="utf8") as file:
+            file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n")
+
+
+def record_summary(name: str, row: pd.Series, **labels: str) -> None:
+    """Record one row of a `stats.summary` or `stats.paired` table with its interval and n."""
+    value = row["mean"] if "mean" in row else row["difference"]
+    record(name, value, low=row["low"], high=row["high"], n=row["n"], **labels)
+
+
+def show(figure: Figure, *, name: str, caption: str, alt: str, table: pd.DataFrame | None = None) -> None:
+    """Display a figure as SVG with its caption, its alternative text and, under `name` ("fig:..."), its number."""
+    if not name.startswith("fig:"):
+        raise ValueError(f"figure name is {name!r}; it must start with 'fig:' so that prose can refer to it")
+    figure = getattr(figure, "figure", figure)
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    label = {"name": name, "caption": caption, "alt": alt}
+    display({"image/svg+xml": svg.getvalue(), "text/plain": alt}, raw=True, metadata={"sublearn": label})
+    if table is not None:
+        _save_table(name, table)
+    if not _results():
+        display(Markdown(caption))
+
+
+def tabulate(table: pd.DataFrame, *, name: str, caption: str, formats: dict[str, str] | None = None) -> None:
+    """Display a table with its caption and keep it as a CSV; `formats` maps a column to a format such as "{:.3f}"."""
+    styler = table.style.hide(axis="index").format(formats, na_rep="–").set_caption(caption)
+    html = styler.to_html(table_uuid=name.split(":")[-1], table_attributes='class="dataframe"')
+    display({"text/html": html, "text/plain": table.to_string(index=False)}, raw=True)
+    _save_table(name, table)
+
+
+def note(dataset: str) -> None:
+    """Say on the page that it was not built on MNIST, where that is so."""
+    if dataset == "mnist":
+        return
+    text = f"This copy of the page was built on {DATASETS[dataset]}, not on MNIST: its numbers are not the book's."
+    display(Markdown(f":::{{warning}}\n{text}\n:::"))
