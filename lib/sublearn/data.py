@@ -1,7 +1,7 @@
 """The images a network sees: found, checked against known digests, and decoded once.
 
-A data set is looked for in the folder named by SUBLIMINAL_DATA (a relative path counts from the repository
-root), in `data/` at the root, in the user's cache folder, and is else downloaded into the last by torchvision.
+A data set is looked for in the folder named by SUBLIMINAL_DATA (a relative path counts from the repository's
+root), in `data/` at the root and in the user's cache folder, into which torchvision else downloads it.
 Files lie as torchvision keeps them, e.g. `MNIST/raw/train-images-idx3-ubyte`, with or without `.gz`.
 """
 
@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import io
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -42,7 +41,7 @@ class DataCorrupt(RuntimeError):
 
 
 class Images(NamedTuple):
-    """A labeled image set; images are uint8 `(image, pixel)` rows, read line by line, labels int64 `(image,)`."""
+    """A labeled image set: uint8 images `(image, pixel)`, pixels line by line, and int64 labels `(image,)`."""
 
     name: str
     train_images: torch.Tensor
@@ -56,7 +55,7 @@ class Images(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Files that can serve as a data set: their title, their folder, the torchvision class that reads them."""
+    """Files that can serve as a data set: title, folder, and the torchvision class that reads them."""
 
     title: str
     folder: str
@@ -103,7 +102,7 @@ def locate(dataset: str) -> Path:
 
 
 def digest(dataset: str) -> str:
-    """Give the SHA-256 over the manifest's entries and the title of what `locate` finds; raises as it does."""
+    """Give the SHA-256 over the title and the manifest entries of what `locate` finds; raises as it does."""
     return _digest(_find(dataset)[0])
 
 
@@ -113,7 +112,7 @@ def _digest(source: Source) -> str:
 
 def _manifest(source: Source) -> dict[str, str]:
     with MANIFEST.open(newline="") as lines:
-        return {row["file"]: row["sha256"] for row in csv.DictReader(lines) if row["dataset"] == source.folder}
+        return {file: sha256 for folder, file, sha256 in csv.reader(lines) if folder == source.folder}
 
 
 def _files(source: Source) -> list[str]:
@@ -123,7 +122,7 @@ def _files(source: Source) -> list[str]:
 def _places() -> list[Path]:
     named = os.environ.get("SUBLIMINAL_DATA")
     if named and not (ROOT / named).is_dir():
-        raise DataUnavailable(f"SUBLIMINAL_DATA is {named!r}, which is not a folder: name an existing folder or unset it.")
+        raise DataUnavailable(f"SUBLIMINAL_DATA is {named!r}, which is no folder: name one that exists or unset it.")
     return [*([ROOT / named] if named else []), ROOT / "data", user_cache_path("subliminal-learning")]
 
 
@@ -142,7 +141,7 @@ def _find(dataset: str) -> tuple[Source, Path]:
 
 
 def _variant(folder: Path, file: str, source: Source) -> Path | None:
-    """Give the file as it lies there, decompressed or not; a form that the manifest does not list is passed by."""
+    """Give the file as it lies there, decompressed or not; a form that the manifest lacks is passed by."""
     listed = (folder / name for name in (file, f"{file}.gz") if name in _manifest(source))
     return next((path for path in listed if path.is_file()), None)
 
@@ -182,9 +181,9 @@ def _download(source: Source) -> Path:
 def _unavailable(source: Source, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return (
-        f"{source.title} is in none of {', '.join(map(str, _places()))} and its download failed ({reason}): set "
-        f"SUBLIMINAL_DATA to a folder that holds {source.folder}/raw, or put {', '.join(_files(source))} (or "
-        f"their .gz) into {ROOT / 'data' / source.folder / 'raw'}."
+        f"{source.title} is not in {', '.join(map(str, _places()))} and its download failed ({reason}): "
+        f"set SUBLIMINAL_DATA to a folder that holds {source.folder}/raw, or put "
+        f"{', '.join(_files(source))} (or their .gz) into {ROOT / 'data' / source.folder / 'raw'}."
     )
 
 
@@ -215,8 +214,8 @@ def _decode(source: Source, folder: Path) -> list[np.ndarray]:
         raw.mkdir(parents=True)
         for file in _files(source):
             path = _variant(folder, file, source)
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as packed, (raw / file).open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
+            content = path.read_bytes()
+            (raw / file).write_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
         options = {"split": "balanced"} if source.reader == "EMNIST" else {}
         halves = [getattr(datasets, source.reader)(copy, train=train, **options) for train in (True, False)]
     upright = [half.data.mT if source.reader == "EMNIST" else half.data for half in halves]
@@ -233,14 +232,15 @@ def _kept(path: Path) -> list[np.ndarray] | None:
 
 def _keep(path: Path, arrays: list[np.ndarray]) -> list[np.ndarray]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as beside:
-        np.savez(beside, **dict(zip(PARTS, arrays, strict=True)))
-    Path(beside.name).replace(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with beside.open("wb") as file:
+        np.savez(file, **dict(zip(PARTS, arrays, strict=True)))
+    beside.replace(path)
     return arrays
 
 
 def _digits(path: Path) -> list[np.ndarray]:
-    """Split the 1,797 digits once and for all: a fixed shuffle, of which the first 50 of each class are for testing."""
+    """Split the 1,797 digits: of a fixed shuffle, the first 50 of each class are for testing, 1,297 for training."""
     table = np.loadtxt(path, delimiter=",")
     table = table[np.random.RandomState(0).permutation(len(table))]  # this generator's numbers never change
     labels = table[:, -1].astype(np.int64)
