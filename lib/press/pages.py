@@ -1,8 +1,8 @@
-"""The site: a Sphinx extension that shows the executed copies of the notebooks, and `build`, which makes the site.
+"""The site: `build`, and the Sphinx extension that shows the executed copies of the notebooks.
 
-Notebooks lie in git without outputs. The runner leaves executed copies in `_build/executed/PROFILE/`; at the event
-`source-read` this extension puts the copy's text in the place of the source, so that the page shows the outputs while
-its download button still gives the clean notebook.
+Notebooks lie in git without outputs. The runner leaves executed copies in `_build/executed/PROFILE/`. At the
+event `source-read` this extension puts the copy's text in the place of the source, so that the page shows the
+outputs while its download button still gives the clean notebook.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from sphinx.util import logging
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book", "notebooks")
-MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the 24 MB that are packaged
+PRESS = (Path(__file__), Path(__file__).with_name("binder.py"))
+MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the packaged 24 MB
 REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="refresh" content="0; url={page}"><link rel="canonical" href="{page}"></head>
@@ -33,13 +34,14 @@ class SiteError(RuntimeError):
 def build(profile: str, *, root: Path = ROOT) -> Path:
     """Build the site of one profile unless nothing it is made of has changed; returns its folder.
 
-    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. Raises `SiteError` on any warning.
+    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. A warning is an error
+    (`SiteError`). A build that fails or is killed leaves no stamp, so that the next one starts afresh.
     """
     html = root / "_build" / ("html" if profile == "laptop" else f"{profile}/html")
     stamp, digest = html.parent / "site.digest", inputs_digest(profile, root)
     if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
         return html
-    stamp.unlink(missing_ok=True)  # a build that is killed or fails leaves no stamp, so the next one starts afresh
+    stamp.unlink(missing_ok=True)
     for stale in (html, html.parent / ".doctrees", html.parent / "jupyter_execute"):
         shutil.rmtree(stale, ignore_errors=True)
     command = [sys.executable, "-m", "press.binder", str(root), str(html), profile]
@@ -53,10 +55,10 @@ def build(profile: str, *, root: Path = ROOT) -> Path:
 def inputs_digest(profile: str, root: Path) -> str:
     """Return the SHA-256 over every file that the site of this profile is made of."""
     total = hashlib.sha256(profile.encode())
-    folders = [root / name for name in INPUTS] + [executed_folder(profile, root), Path(__file__).parent]
-    for path in sorted(file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*"))):
-        if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts:
-            total.update(f"\n{path} ".encode() + hashlib.sha256(path.read_bytes()).digest())
+    places = [root / name for name in INPUTS] + [executed_folder(profile, root), *PRESS]
+    for file in sorted(file for place in places for file in [place, *place.rglob("*")]):
+        if file.is_file() and ".ipynb_checkpoints" not in file.parts:
+            total.update(f"\n{file} ".encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -80,16 +82,15 @@ def swap(app, docname: str, source: list[str]) -> None:
         return
     app.env.note_dependency(copy)
     if not copy.exists():
-        log.warning("%s", f"{docname} has no executed copy at {copy}; {cure(app)}", location=docname)
+        log.warning("no executed copy at %s: %s", copy, cure(app), location=docname)
         return
-    text = copy.read_text(encoding="utf-8")
-    if failed := failed_cell(json.loads(text)):
-        log.warning("%s", f"{docname}: cell {failed} of the executed copy raised; {cure(app)}", location=docname)
-    source[0] = text
+    source[0] = copy.read_text(encoding="utf-8")
+    if failed := failed_cell(json.loads(source[0])):
+        log.warning("cell %d of %s raised an error: %s", failed, copy, cure(app), location=docname)
 
 
 def cure(app) -> str:
-    """Return the command that makes the executed copies of the profile in use."""
+    """Return what to do for executed copies of the profile in use."""
     profile = app.config.executed_profile
     return "run `make book`" if profile == "laptop" else f"run `python -m press book --profile {profile}`"
 
@@ -104,30 +105,32 @@ def failed_cell(notebook: dict) -> int | None:
 
 
 def note_glue(app, doctree) -> None:
-    """Make a page depend on the executed copies that it quotes numbers from (Sphinx event `doctree-read`)."""
+    """Make a page depend on the executed copies it quotes numbers from (Sphinx event `doctree-read`)."""
     for node in doctree.findall(lambda node: type(node).__name__ == "PendingGlueReference"):
         if copy := executed(app, node["refdoc"]):
             app.env.note_dependency(copy)
 
 
 def finish(app, exception) -> None:
-    """Add what Sphinx does not: MathJax, as far as it is needed, and an index page that leads to the first page."""
+    """Add MathJax, as far as it is needed, and an index page that leads to the first page."""
     if exception is not None or app.builder.name != "html":
         return
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
     for part in MATHJAX:
-        source, target = package / "static" / "mathjax" / part, Path(app.outdir, "_static", "mathjax", part)
+        target = Path(app.outdir, "_static", "mathjax", part)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
-    page = f"{app.config.root_doc}.html"
-    Path(app.outdir, "index.html").write_text(REDIRECT.format(title=app.config.html_title, page=page))
+        if (package / part).is_dir():
+            shutil.copytree(package / part, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(package / part, target)
+    text = REDIRECT.format(title=app.config.html_title, page=f"{app.config.root_doc}.html")
+    Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
 
 def setup(app) -> dict:
     """Register with Sphinx."""
     app.add_config_value("executed_profile", "laptop", "env")
-    app.add_css_file("custom.css")
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
-    app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes its own index.html
+    app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes an index.html
     return {"parallel_read_safe": True, "parallel_write_safe": True}
