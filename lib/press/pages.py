@@ -8,15 +8,14 @@ outputs while its download button still gives the clean notebook.
 import hashlib
 import importlib.util
 import json
+import logging
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from sphinx.util import logging
-
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book", "notebooks")
+INPUTS = ("_config.yml", "_toc.yml", "profiles.yml", "requirements.txt", "book", "notebooks")
 PRESS = (Path(__file__), Path(__file__).with_name("binder.py"))
 MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the packaged 24 MB
 REDIRECT = """<!DOCTYPE html>
@@ -24,7 +23,7 @@ REDIRECT = """<!DOCTYPE html>
 <meta http-equiv="refresh" content="0; url={page}"><link rel="canonical" href="{page}"></head>
 <body><p><a href="{page}">{title}</a></p></body></html>
 """
-log = logging.getLogger(__name__)
+log = logging.getLogger("sphinx.press.pages")  # where Sphinx listens; to import its own takes a second
 
 
 class SiteError(RuntimeError):
@@ -82,11 +81,11 @@ def swap(app, docname: str, source: list[str]) -> None:
         return
     app.env.note_dependency(copy)
     if not copy.exists():
-        log.warning("no executed copy at %s: %s", copy, cure(app), location=docname)
+        log.warning("no executed copy at %s: %s", copy, cure(app), extra={"location": docname})
         return
     source[0] = copy.read_text(encoding="utf-8")
     if failed := failed_cell(json.loads(source[0])):
-        log.warning("cell %d of %s raised an error: %s", failed, copy, cure(app), location=docname)
+        log.warning("cell %d of %s raised an error: %s", failed, copy, cure(app), extra={"location": docname})
 
 
 def cure(app) -> str:
