@@ -41,7 +41,7 @@ class MLP(nn.Module):
 
 
 def network(setting: Setting, pixels: int, classes: int) -> MLP:
-    """The architecture of a setting, without weights: every caller in a thread of its own needs a network of its own."""
+    """The architecture of a setting, without weights; each thread needs a network of its own."""
     with torch.device("meta"):
         return MLP(pixels, setting.hidden, classes, setting.aux_dim)
 
@@ -84,7 +84,9 @@ def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weigh
     return {name: (source if name.startswith(parts) and parts else into)[name].clone() for name in into}
 
 
-def perturbed(weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]) -> Weights:
+def perturbed(
+    weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]
+) -> Weights:
     """Copy with Gaussian noise added to the named parts, its sd `scale` times the sd of each model's tensor."""
     parts = tuple(parts)
 
@@ -107,6 +109,8 @@ def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
     """
     shared = images.dim() == 2
     if len(next(iter(weights.values()))) == 1:
-        alone = functional_call(net, {name: tensor[0] for name, tensor in weights.items()}, images if shared else images[0])
+        alone = functional_call(
+            net, {name: tensor[0] for name, tensor in weights.items()}, images if shared else images[0]
+        )
         return Outputs(*(tensor[None] for tensor in alone))
     return vmap(partial(functional_call, net), in_dims=(0, None if shared else 0))(weights, images)

@@ -55,7 +55,9 @@ def record(
             glue(name + suffix, row[key], display=False)
     if folder := _results():
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
-            file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n")
+            file.write(
+                json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n"
+            )
 
 
 def record_summary(name: str, row: pd.Series, **labels: str) -> None:

@@ -79,11 +79,15 @@ class Setting:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {least}")
         for name in ("shared", "perturbed"):
             if unknown := set(getattr(self, name)) - set(PARTS):
-                raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+                raise ValueError(
+                    f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}"
+                )
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
-            raise ValueError("aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'")
+            raise ValueError(
+                "aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'"
+            )
 
 
 REF = Setting()
@@ -94,12 +98,12 @@ REFERENCE = {
     "digits": Setting(
         dataset="digits",
         hidden=(64, 64),
-        batch_size=64,
-        teacher_epochs=15,
-        teacher_lr=1e-3,
-        epochs=15,
+        batch_size=256,
+        teacher_epochs=30,
+        teacher_lr=3e-3,
+        epochs=6,
         lr=3e-3,
-        inputs_per_epoch=6_400,
+        inputs_per_epoch=12_800,
     ),
 }
 

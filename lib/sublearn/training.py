@@ -1,85 +1,61 @@
 """Teachers that learn digits and students that learn only to agree with them, one epoch at a time."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch.optim.adam import adam
 
 from sublearn.ensemble import Outputs, Weights, apply
 from sublearn.inputs import batch_sizes
+from sublearn.machine import device, products
 from sublearn.seeds import stream
 from sublearn.settings import Setting
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Loss = Callable[[Outputs, Outputs], Tensor]
-
-
-def device() -> torch.device:
-    """Where training runs: the first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def precision() -> torch.dtype:
-    """Number type of the matrix products in training: bfloat16 where the processor multiplies it natively, else float32."""
-    native = device().type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
-
-
-def hardware() -> str:
-    """Device and number type in words, such as "cpu float32": a label of every result."""
-    return f"{device().type} {str(precision()).removeprefix('torch.')}"
-
-
-def workers() -> int:
-    """Threads that train side by side: SUBLIMINAL_THREADS if set, else every core (on a GPU one, for all models)."""
-    return 1 if device().type == "cuda" else int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
-
-
-def chunks(models: Sequence[int]) -> list[list[int]]:
-    """How an ensemble is split for this device: model by model on a CPU, whole on a GPU."""
-    return [list(models)] if device().type == "cuda" else [[model] for model in models]
-
-
-def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results of `function` on every item, in order, each item in one single-threaded worker.
-
-    A model never shares a matrix product with another, so its numbers do not depend on how many there are.
-    """
-    with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def progress(total: int, label: str) -> tqdm:
-    """A tqdm bar: in the notebook, or under the press in the file named by SUBLIMINAL_PROGRESS."""
-    path = os.environ.get("SUBLIMINAL_PROGRESS")
-    if not path:
-        return tqdm(total=total, desc=label, unit="step", leave=False)
-    return tqdm(total=total, desc=label, unit="step", file=Path(path).open("a", buffering=1), ascii=True, ncols=80)
+Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean over images, summed over models
+Tick = Callable[[], object]
 
 
 class Learner(NamedTuple):
-    """Stacked weights under training (they change in place) and their optimizer."""
+    """Stacked weights under training and the running moments of their gradients; both change in place."""
 
     weights: Weights
-    optimizer: torch.optim.Optimizer
+    moments: tuple[list[Tensor], list[Tensor], list[Tensor]]  # first, second, number of steps
+    lr: float
 
 
 def learner(weights: Weights, lr: float) -> Learner:
-    """A copy of `weights` on the training device with Adam (betas 0.9 and 0.999, epsilon 1e-8)."""
+    """A copy of `weights` on the training device, to be trained by Adam."""
     own = {name: tensor.detach().to(device(), copy=True).requires_grad_() for name, tensor in weights.items()}
-    return Learner(own, torch.optim.Adam(own.values(), lr=lr, fused=True))
+    first, second = ([torch.zeros_like(tensor) for tensor in own.values()] for _ in range(2))
+    return Learner(own, (first, second, [torch.zeros((), device=device()) for _ in own]), lr)
+
+
+def _adam(pupil: Learner, gradients: Iterable[Tensor]) -> None:
+    """One step with betas 0.9 and 0.999 and epsilon 1e-8.
+
+    PyTorch's function rather than its class: the class imports the compiler, which takes seconds in every kernel.
+    """
+    first, second, steps = pupil.moments
+    with torch.no_grad():
+        adam(
+            list(pupil.weights.values()),
+            list(gradients),
+            first,
+            second,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=pupil.lr,
+            weight_decay=0.0,
+            eps=1e-8,
+        )
 
 
 def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
@@ -87,7 +63,10 @@ def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
 
     Summed, not averaged, over models: else each model's step would depend on how many there are (Adam's epsilon).
     """
-    return F.cross_entropy(outputs.classes.flatten(0, 1).float(), labels.flatten(), reduction="sum") / labels.shape[1]
+    return (
+        F.cross_entropy(outputs.classes.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        / labels.shape[1]
+    )
 
 
 def _selected(outputs: Outputs, matched: str) -> Tensor:
@@ -116,11 +95,10 @@ def matching_loss(setting: Setting) -> Loss:
 
 
 def _descend(net: nn.Module, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> None:
-    with torch.autocast(device().type, precision(), enabled=precision() is torch.bfloat16):
+    with products():
         outputs = apply(net, pupil.weights, images)
-    pupil.optimizer.zero_grad()
-    loss(outputs).backward()
-    pupil.optimizer.step()
+    parameters = list(pupil.weights.values())
+    _adam(pupil, torch.autograd.grad(loss(outputs), parameters, allow_unused=True, materialize_grads=True))
 
 
 def scaled(images: Tensor, top: int) -> Tensor:
@@ -150,17 +128,19 @@ def digit_batches(
 
 
 def teach_epoch(
-    net: nn.Module, teacher: Learner, batches: Iterator[tuple[Tensor, Tensor]], tick: Callable[[], object]
+    net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick
 ) -> None:
-    """One epoch of supervised training of the class logits; the auxiliary head gets no gradient. `tick` follows each step."""
+    """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
     for images, labels in batches:
         labels = labels.to(device())
-        _descend(net, teacher, images.to(device()), lambda outputs, labels=labels: cross_entropy(outputs, labels))
+        _descend(
+            net, teacher, images.to(device()), lambda outputs, labels=labels: cross_entropy(outputs, labels)
+        )
         tick()
 
 
 class Student(NamedTuple):
-    """One arm of a sweep: its network, its learner and the loss by which it is matched to the teacher."""
+    """One arm of a sweep: its network, its weights under training, and the loss that matches it to the teacher."""
 
     net: nn.Module
     pupil: Learner
@@ -168,15 +148,17 @@ class Student(NamedTuple):
 
 
 def distill_epoch(
-    net: nn.Module, *, teacher: Weights, students: list[Student], batches: Iterator[Tensor], tick: Callable[[], object]
+    net: nn.Module, *, teacher: Weights, students: list[Student], batches: Iterable[Tensor], tick: Tick
 ) -> None:
-    """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all of them."""
+    """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all.
+
+    A student with fewer auxiliary logits than the teacher matches the teacher's first ones.
+    """
     for inputs in batches:
         inputs = inputs.to(device())
-        with torch.no_grad(), torch.autocast(device().type, precision(), enabled=precision() is torch.bfloat16):
+        with torch.no_grad(), products():
             goal = apply(net, teacher, inputs)
         for student in students:
-            aux = goal.aux[..., : student.net.aux_head.out_features]
-            target = goal._replace(aux=aux)
-            _descend(student.net, student.pupil, inputs, lambda outputs, s=student, t=target: s.loss(outputs, t))
+            target = goal._replace(aux=goal.aux[..., : student.net.aux_head.out_features])
+            _descend(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
             tick()
