@@ -1,1 +1,1 @@
-"""The press: executes the notebooks, turns them into pages and checks the site. Never part of a result's digest."""
+"""The press: executes the notebooks and binds the site. Never part of a result's digest."""

@@ -1,0 +1,82 @@
+# make book     set up, execute every notebook, leave the site in _build/html/index.html
+# make test     set up and run every test
+# make smoke    the whole book on embedded data, minutes        make lab     JupyterLab on the notebooks
+# make lint     style of code and notebooks                     make serve   read the book at http://localhost:8000
+# make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
+# make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
+#
+# PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
+# make book ARGS="--only 02 -p models=4". PYTHON=python3.12 chooses the interpreter that `.venv` is made of.
+
+PYTHON ?= python3
+PROFILE ?= laptop
+JOBS ?= 1
+PORT ?= 8000
+BIN := .venv/bin
+READY := .venv/ready
+PRESS := $(BIN)/python -m press
+
+.PHONY: book smoke run why test lint lab serve bench clean browser pins
+
+book: $(READY)
+	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+
+smoke: $(READY)
+	$(PRESS) book --profile smoke --jobs $(JOBS) $(ARGS)
+
+run: $(READY)
+	$(PRESS) run --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+
+why: $(READY)
+	@$(PRESS) why $(NAME) --profile $(PROFILE) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check lib tests notebooks
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+
+serve: $(READY)
+	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first." >&2; exit 1; }
+	@echo "The book: http://localhost:$(PORT)/  (Ctrl-C ends this)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+bench: $(READY)
+	$(BIN)/python tests/bench.py $(ARGS)
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+browser: $(READY)
+	$(BIN)/python -m playwright install --with-deps chromium
+
+# The environment, by uv: the one on PATH, else one installed into .venv.
+UV = $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+
+define VERSION
+import sys
+sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "$(PYTHON) is Python %d.%d, but this book needs 3.11, \
+3.12 or 3.13: install one of them and name it, as in `make book PYTHON=python3.12`." % sys.version_info[:2])
+endef
+export VERSION
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c "$$VERSION"
+	@command -v uv >/dev/null || $(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) has no venv \
+	module: install it (Debian, Ubuntu: apt install python3-venv) or put uv on the PATH." >&2; exit 1; }
+	@echo "Setting up .venv: 5.5 GB, a few minutes on a fast line."
+	@if test -x $(BIN)/python; then :; elif command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
+	else $(PYTHON) -m venv .venv; fi
+	@test -x "$(UV)" || { $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install -q uv; }
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Compile the ranges of pyproject.toml to one file of pins for every system; it holds digests and no addresses.
+pins: $(READY)
+	$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --group book --group dev pyproject.toml -o requirements.txt
