@@ -14,9 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from press.checks import problems
+
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("_config.yml", "_toc.yml", "profiles.yml", "requirements.txt", "book", "notebooks")
-PRESS = (Path(__file__), Path(__file__).with_name("binder.py"))
+PRESS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("pages", "binder", "checks"))
 MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the packaged 24 MB
 REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -34,7 +36,8 @@ def build(profile: str, *, root: Path = ROOT) -> Path:
     """Build the site of one profile unless nothing it is made of has changed; returns its folder.
 
     The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. A warning is an error
-    (`SiteError`). A build that fails or is killed leaves no stamp, so that the next one starts afresh.
+    (`SiteError`), and so is what `problems` finds. A build that fails or is killed leaves no stamp, so
+    that the next one starts afresh.
     """
     html = root / "_build" / ("html" if profile == "laptop" else f"{profile}/html")
     stamp, digest = html.parent / "site.digest", inputs_digest(profile, root)
@@ -47,6 +50,8 @@ def build(profile: str, *, root: Path = ROOT) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     if done.returncode:
         raise SiteError(f"The pages of profile {profile!r} did not build:\n{done.stderr.strip()}")
+    if faults := problems(html):
+        raise SiteError("\n".join(["The pages were built, but:", *faults]))
     stamp.write_text(digest)
     return html
 
@@ -110,6 +115,11 @@ def note_glue(app, doctree) -> None:
             app.env.note_dependency(copy)
 
 
+def mend_roles(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Give each entry of the bibliography's list the role of a list item; docutils' own is withdrawn from ARIA."""
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def finish(app, exception) -> None:
     """Add MathJax, as far as it is needed, and an index page that leads to the first page."""
     if exception is not None or app.builder.name != "html":
@@ -131,5 +141,6 @@ def setup(app) -> dict:
     app.add_config_value("executed_profile", "laptop", "env")
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
+    app.connect("html-page-context", mend_roles)
     app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes an index.html
     return {"parallel_read_safe": True, "parallel_write_safe": True}
