@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.stats
-import statsmodels.stats.power as power_of
+from scipy.optimize import brentq
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower, TTestPower
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "book" / "reference" / "published.csv"
 UNITS = ("seed", "model")
@@ -106,10 +107,8 @@ def models_needed(
     """
     if difference == 0 or not isfinite(difference):
         raise ValueError(f"models_needed needs a difference other than 0, got {difference}.")
-    test, scale = _design(sd, paired_correlation)
-    return 2 + bisect_left(
-        range(2, 10**15), power, key=lambda n: test.power(abs(difference) / scale, n, alpha)
-    )
+    reached = _power_of(sd, alpha, paired_correlation)
+    return 2 + bisect_left(range(2, 10**15), power, key=lambda n: reached(abs(difference), n))
 
 
 def detectable(
@@ -118,8 +117,8 @@ def detectable(
     """Give the smallest difference that `n` models per arm show with this power; see `models_needed`."""
     if n < 2:
         raise ValueError(f"detectable needs 2 or more models per arm, got {n}.")
-    test, scale = _design(sd, paired_correlation)
-    return scale * float(test.solve_power(None, n, alpha, power))
+    reached = _power_of(sd, alpha, paired_correlation)
+    return brentq(lambda difference: reached(difference, n) - power, 0, 1000 * sd)
 
 
 def verdict(
@@ -220,9 +219,19 @@ def _difference(differences: np.ndarray) -> dict:
     return {"difference": mean, "low": low, "high": high, "p": 2 * scipy.stats.t.sf(t, n - 1), "n": n}
 
 
-def _design(sd: float, correlation: float):
+def _power_of(sd: float, alpha: float, correlation: float) -> Callable[[float, int], float]:
     if not (0 < sd < inf and -1 < correlation < 1):
         raise ValueError(f"Power needs sd > 0 and a correlation inside (-1, 1), got {sd} and {correlation}.")
-    if correlation:
-        return power_of.TTestPower(), sd * (2 - 2 * correlation) ** 0.5
-    return power_of.TTestIndPower(), sd
+    test = TTestPower() if correlation else TTestIndPower()
+    scale = sd * (2 - 2 * correlation) ** 0.5 if correlation else sd
+
+    def reached(difference: float, n: int) -> float:
+        tails = (
+            test.power(difference / scale, n, alpha / 2, alternative=side) for side in ("larger", "smaller")
+        )
+        upper, lower = map(float, tails)
+        return np.nan_to_num(upper, nan=1.0) + np.nan_to_num(
+            lower
+        )  # scipy gives nan for some that are 1 or 0
+
+    return reached
