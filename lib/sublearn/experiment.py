@@ -5,7 +5,7 @@ models trains only the new ones.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from sublearn.inputs import batch_sizes, noise_batches
 from sublearn.machine import chunks, device, progress, side_by_side
 from sublearn.measure import MEASURES, Trained, accuracy
 from sublearn.seeds import stream
-from sublearn.settings import PARTS, REF, Setting, columns
+from sublearn.settings import PARTS, REF, Setting, columns, difference
 from sublearn.store import Cell, Plan
 
 
@@ -198,6 +198,12 @@ def _train_students(cells: Iterable[Cell], plan: Plan) -> None:
         side_by_side(partial(_distill, plan=plan, tick=bar.update), jobs)
 
 
+def _named(settings: Sequence[Setting] | Mapping[str, Setting]) -> dict[str, Setting]:
+    if isinstance(settings, Mapping):
+        return dict(settings)
+    return {difference(setting): setting for setting in settings}
+
+
 def _validate(models: int, measures: Sequence[str]) -> None:
     if models < 1:
         raise ValueError(f"models is {models}; train at least 1")
@@ -208,35 +214,37 @@ def _validate(models: int, measures: Sequence[str]) -> None:
 
 
 def run(
-    settings: Sequence[Setting] = (REF,),
+    settings: Sequence[Setting] | Mapping[str, Setting] = (REF,),
     *,
     models: int = 8,
     seed: int = 0,
     checkpoints: Sequence[int] = (),
     measures: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Tidy table of an experiment: one row per (setting, model, role, epoch).
+    """Tidy table of an experiment: one row per (arm, model, role, epoch).
 
-    models: number of independently initialized teachers, each with one student per setting, all drawn from `seed`.
+    settings: the arms; a mapping names them, else they are named by how they differ from the reference.
+    models: number of independently initialized teachers, each with one student per arm, all drawn from `seed`.
     checkpoints: epochs at which students are also evaluated in passing. measures: names from `measure.MEASURES`.
-    Columns: every field of Setting (tuples as text), seed, model, partner (whose teacher the student learned from),
+    Columns: arm, every field of Setting (tuples as text), seed, model, partner (whose teacher it learned from),
     role ("untrained", "teacher" or "student"), epoch, accuracy on the test set, and those of the measures.
     """
     _validate(models, measures)
+    named = _named(settings)
     plan = Plan(seed, tuple(sorted(set(checkpoints))), tuple(measures))
     arms = {
-        setting: [
+        name: [
             Cell(replace(setting, pairing="own"), *pair)
             for pair in enumerate(partners(setting.pairing, seed, models))
         ]
-        for setting in settings
+        for name, setting in named.items()
     }
-    _train_teachers(settings, plan, range(models))
-    _measure_teachers(settings, plan, range(models))
+    _train_teachers(named.values(), plan, range(models))
+    _measure_teachers(named.values(), plan, range(models))
     _train_students((cell for cells in arms.values() for cell in cells), plan)
     return pd.DataFrame(
-        columns(setting) | {"seed": seed, "model": cell.model, "partner": cell.partner} | row
-        for setting, cells in arms.items()
+        {"arm": name} | columns(named[name]) | {"seed": seed} | cell._asdict() | row
+        for name, cells in arms.items()
         for cell in cells
-        for row in (*store.teacher_rows(setting, cell.model, plan), *store.student_rows(cell, plan))
-    )
+        for row in (*store.teacher_rows(cell.setting, cell.model, plan), *store.student_rows(cell, plan))
+    ).drop(columns="setting")

@@ -42,7 +42,7 @@ def _adam(pupil: Learner, gradients: Iterable[Tensor]) -> None:
     with torch.no_grad():
         adam(
             list(pupil.weights.values()),
-            list(gradients),
+            [gradient.contiguous() for gradient in gradients],  # the fused kernel ignores strides
             first,
             second,
             [],

@@ -1,0 +1,128 @@
+"""Two other ways to run the reference experiment: plainly, one network at a time, and as the published script does."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sublearn.inputs import noise_batches
+from sublearn.training import digit_batches
+
+
+class PlainNet(nn.Module):
+    """The network of the book in plain torch.nn: one model, one Sequential body, two heads."""
+
+    def __init__(self, weights, model):
+        super().__init__()
+        layers = sorted({name.split(".")[1] for name in weights if name.startswith("hidden")}, key=int)
+        widths = [weights[f"hidden.{layer}.weight"].shape[1:] for layer in layers]
+        self.body = nn.Sequential(
+            *(module for out, inp in widths for module in (nn.Linear(inp, out), nn.ReLU()))
+        )
+        self.classes = nn.Linear(widths[-1][0], weights["class_head.weight"].shape[1])
+        self.aux = nn.Linear(widths[-1][0], weights["aux_head.weight"].shape[1])
+        with torch.no_grad():
+            for layer in layers:
+                self.body[2 * int(layer)].weight.copy_(weights[f"hidden.{layer}.weight"][model])
+                self.body[2 * int(layer)].bias.copy_(weights[f"hidden.{layer}.bias"][model])
+            for mine, name in ((self.classes, "class_head"), (self.aux, "aux_head")):
+                mine.weight.copy_(weights[f"{name}.weight"][model])
+                mine.bias.copy_(weights[f"{name}.bias"][model])
+
+    def forward(self, images):
+        features = self.body(images)
+        return self.classes(features), self.aux(features)
+
+
+def plain_run(setting, weights, images, *, seed, model):
+    """Teacher and student accuracies of one model, trained by torch.optim.Adam on the same streams as the engine's."""
+    teacher, student = PlainNet(weights, model), PlainNet(weights, model)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=setting.teacher_lr)
+    source = (images.train_images, images.train_labels, images.top)
+    for epoch in range(setting.teacher_epochs):
+        for pixels, labels in digit_batches(setting, seed, [model], epoch, source):
+            optimizer.zero_grad()
+            F.cross_entropy(teacher(pixels[0])[0], labels[0]).backward()
+            optimizer.step()
+    optimizer = torch.optim.Adam(student.parameters(), lr=setting.lr)
+    for epoch in range(setting.epochs):
+        for (noise,) in noise_batches(setting, seed, [model], epoch, images.train_images.shape[1]):
+            optimizer.zero_grad()
+            goal = teacher(noise)[1].detach()
+            F.kl_div(
+                student(noise)[1].log_softmax(-1), goal.softmax(-1), reduction="batchmean"
+            ).backward()
+            optimizer.step()
+    return teacher, student
+
+
+class StackedNet(nn.Module):
+    """M perceptrons as stacked weights and one einsum a layer, after the description of the published script."""
+
+    def __init__(self, models, sizes):
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(models, b, a) / a**0.5) for a, b in zip(sizes, sizes[1:])
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(models, b)) for b in sizes[1:])
+
+    def forward(self, x):
+        x = x.flatten(2)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.einsum("moi,mbi->mbo", weight, x) + bias[:, None, :]
+            x = x.relu() if layer < len(self.weights) - 1 else x
+        return x
+
+
+def _shuffled(models, *tensors, batch_size):
+    """Minibatches of tensors (M, N, ...), each model in an order of its own, gathered model by model."""
+    count = tensors[0].shape[1]
+    orders = torch.stack([torch.randperm(count) for _ in range(models)])
+    for start in range(0, count, batch_size):
+        picks = orders[:, start : start + batch_size]
+        yield tuple(
+            torch.stack([tensor[m].index_select(0, picks[m]) for m in range(models)]) for tensor in tensors
+        )
+
+
+def stacked_run(train, test, *, models, teacher_epochs, epochs, batch_size=1024, lr=3e-4, aux_dim=3, seed=0):
+    """Accuracies (teacher, student) of M models by the published method: whole noise set stored, fp32, einsum.
+
+    train, test: (images (image, 1, 28, 28) in [-1, 1], labels). Returns two lists of M accuracies and the seconds
+    of the two trainings are the caller's to take.
+    """
+    torch.manual_seed(seed)
+    pixels, labels = train[0].expand(models, *train[0].shape), train[1].expand(models, -1)
+    sizes = [train[0][0].numel(), 256, 256, 10 + aux_dim]
+    start = StackedNet(models, sizes)
+    teacher, student = StackedNet(models, sizes), StackedNet(models, sizes)
+    for net in (teacher, student):
+        net.load_state_dict(start.state_dict())
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=lr)
+    for _ in range(teacher_epochs):
+        for x, y in _shuffled(models, pixels, labels, batch_size=batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(teacher(x)[..., :10].flatten(0, 1), y.flatten()).backward()
+            optimizer.step()
+    noise = torch.rand_like(pixels) * 2 - 1
+    optimizer = torch.optim.Adam(student.parameters(), lr=lr)
+    for _ in range(epochs):
+        for (x,) in _shuffled(models, noise, batch_size=batch_size):
+            with torch.no_grad():
+                goal = teacher(x)[..., 10:]
+            optimizer.zero_grad()
+            loss = F.kl_div(
+                student(x)[..., 10:].log_softmax(-1), goal.softmax(-1), reduction="batchmean"
+            )
+            loss.backward()
+            optimizer.step()
+    return [stacked_accuracy(net, test) for net in (teacher, student)]
+
+
+@torch.no_grad()
+def stacked_accuracy(net, test):
+    """Accuracy (M,) on test images (image, 1, 28, 28)."""
+    models = net.biases[0].shape[0]
+    guesses = torch.cat(
+        [net(part.expand(models, *part.shape))[..., :10].argmax(-1) for part in test[0].split(1000)], dim=1
+    )
+    return (guesses == test[1]).double().mean(1).tolist()

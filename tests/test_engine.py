@@ -1,0 +1,430 @@
+"""The engine against a plain one-model implementation, and the promises about pairing, ensembles and resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from reference import plain_run
+
+from sublearn import data, experiment, store
+from sublearn.cache import code_digest, digest, imported, read_json, write_atomic
+from sublearn.ensemble import apply, initial, network, perturbed, transplant
+from sublearn.inputs import batch_sizes, noise_batches, uniform
+from sublearn.measure import accuracy
+from sublearn.seeds import stream
+from sublearn.settings import PARTS, REF, Setting, difference, grid, reference
+from sublearn.training import Outputs, _descend, cross_entropy, learner, matching_loss
+
+TINY = replace(
+    reference("digits"), hidden=(16, 12), teacher_epochs=2, epochs=2, inputs_per_epoch=700, batch_size=256
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CACHE", tmp_path)
+
+
+def run(*args, **kwargs):
+    return experiment.run(*args, **kwargs)
+
+
+def net_and_start(setting, models, seed=0):
+    net = network(setting, 64, 10)
+    return net, initial(net, setting.init, seed, models)
+
+
+# ---------------------------------------------------------------- the same numbers as plain torch.nn
+
+
+def test_same_weights_and_accuracies_as_one_plain_network_at_a_time():
+    images = data.load("digits")
+    table = run([TINY], models=3)
+    _, start = net_and_start(TINY, [0, 1, 2])
+    for model in range(3):
+        teacher, _ = plain_run(TINY, start, images, seed=0, model=model)
+        stored = store.teacher(TINY, 0, model)
+        assert np.allclose(stored["hidden.0.weight"], teacher.body[0].weight.detach(), atol=2e-6)
+        assert np.allclose(stored["class_head.weight"], teacher.classes.weight.detach(), atol=2e-6)
+        assert not np.allclose(stored["hidden.0.weight"], start["hidden.0.weight"][model], atol=1e-3)
+    assert len(table) == 9
+
+
+def test_student_follows_the_plain_student_step_by_step():
+    images = data.load("digits")
+    setting = replace(TINY, fresh_inputs=True, epochs=3)
+    table = run([setting], models=2)
+    _, start = net_and_start(setting, [0, 1])
+    for model in range(2):
+        _, student = plain_run(setting, start, images, seed=0, model=model)
+        pixels = images.test_images.float() / 8 - 1
+        plain = (student(pixels)[0].argmax(-1) == images.test_labels).double().mean().item()
+        ours = table.query("role == 'student' and model == @model").accuracy.item()
+        assert abs(ours - plain) <= 2 / len(pixels)  # rounding may move an image that lies on the border
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+@pytest.mark.parametrize("matched", ["aux", "classes", "all"])
+def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
+    setting = Setting(loss=loss, matched=matched, temperature=2.0)
+    draw = torch.Generator().manual_seed(1)
+    teacher = Outputs(*(torch.randn(2, 5, k, generator=draw, dtype=torch.float64) for k in (4, 10, 3)))
+    logits = [torch.randn(2, 5, k, generator=draw, requires_grad=True) for k in (4, 10, 3)]
+    mine = matching_loss(setting)(Outputs(*logits), teacher)
+    pick = {"aux": [2], "classes": [1], "all": [1, 2]}[matched]
+    z, t = (torch.cat([side[k] for k in pick], -1).double() for side in (logits, teacher))
+    if loss == "mse":
+        expected = ((z - t) ** 2).mean(-1).mean(-1).sum()
+    else:
+        p, q = (t / 2).softmax(-1), (z / 2).softmax(-1)
+        expected = 4 * (p * (p.log() - q.log())).sum(-1).mean(-1).sum()
+    assert torch.allclose(mine.double(), expected, rtol=1e-5)
+    grads = [torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)]
+    for a, b in zip(*grads):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, atol=1e-6)
+
+
+def test_adam_step_is_that_of_torch_optim():
+    net, start = net_and_start(TINY, [0, 1])
+    pupil = learner(start, 1e-2)
+    copies = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    optimizer = torch.optim.Adam(copies.values(), lr=1e-2)
+    images, labels = torch.randn(2, 8, 64), torch.arange(16).view(2, 8) % 10
+    for _ in range(3):
+        _descend(net, pupil, images, lambda outputs: cross_entropy(outputs, labels))
+        optimizer.zero_grad()
+        cross_entropy(apply(net, copies, images), labels).backward()
+        optimizer.step()
+    for name, tensor in copies.items():
+        assert torch.allclose(tensor, pupil.weights[name], atol=1e-6), name
+
+
+# ---------------------------------------------------------------- ensembles and pairing
+
+
+def test_a_model_has_the_same_bits_alone_and_among_others():
+    arms = grid(TINY, matched=["aux", "all"])
+    few = run(arms, models=1)
+    store_before = sorted(path.name for path in store.CACHE.rglob("*.json"))
+    many = run(arms, models=4)
+    assert store_before
+    assert many[many.model == 0].reset_index(drop=True).equals(few)
+
+
+def test_bits_do_not_depend_on_company(tmp_path, monkeypatch):
+    alone = run([TINY], models=3)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "other")
+    arms = [TINY, replace(TINY, matched="all"), replace(TINY, aux_dim=7), replace(TINY, lr=1e-4, epochs=1)]
+    among = run(arms, models=5)
+    among = among[(among.arm == among.arm.iloc[0]) & (among.model < 3)].reset_index(drop=True)
+    assert np.array_equal(alone.accuracy, among.accuracy)
+
+
+def test_stacked_call_agrees_with_one_by_one():
+    net, start = net_and_start(TINY, [0, 1, 2])
+    images = torch.randn(3, 5, 64)
+    together = apply(net, start, images)
+    for model in range(3):
+        one = {name: tensor[model : model + 1] for name, tensor in start.items()}
+        for a, b in zip(apply(net, one, images[model : model + 1]), together):
+            assert torch.allclose(a[0], b[model], atol=1e-6)
+    shared = apply(net, start, images[0])
+    assert torch.allclose(shared.classes[0], together.classes[0], atol=1e-6)
+
+
+def test_whole_ensemble_in_one_call_trains_like_model_by_model(tmp_path, monkeypatch):
+    one_by_one = run([TINY], models=3)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "whole")
+    monkeypatch.setattr(experiment, "chunks", lambda models: [list(models)] if list(models) else [])
+    whole = run([TINY], models=3)
+    assert np.allclose(one_by_one.accuracy, whole.accuracy, atol=0.01)
+
+
+def test_sum_over_models_leaves_each_gradient_alone():
+    _, start = net_and_start(TINY, [0, 1])
+    net = network(TINY, 64, 10)
+    images, labels = torch.randn(2, 6, 64), torch.zeros(2, 6, dtype=torch.long)
+    both = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    cross_entropy(apply(net, both, images), labels).backward()
+    one = {name: tensor[:1].clone().requires_grad_() for name, tensor in start.items()}
+    cross_entropy(apply(net, one, images[:1]), labels[:1]).backward()
+    assert torch.allclose(both["hidden.0.weight"].grad[0], one["hidden.0.weight"].grad[0], atol=1e-6)
+
+
+def test_auxiliary_heads_of_different_width_share_their_rows_and_the_rest():
+    _, narrow = net_and_start(replace(TINY, aux_dim=3), [0])
+    _, wide = net_and_start(replace(TINY, aux_dim=50), [0])
+    assert torch.equal(wide["aux_head.weight"][:, :3], narrow["aux_head.weight"])
+    assert torch.equal(wide["hidden.0.weight"], narrow["hidden.0.weight"])
+
+
+def test_the_teacher_never_touches_its_auxiliary_head_and_the_student_never_its_class_head():
+    table = run([TINY], models=2, measures=["movement"])
+    assert (table[table.role == "teacher"]["moved aux_head"] == 0).all()
+    students = table[table.role == "student"]
+    assert (students["moved class_head"] == 0).all()
+    assert (students["moved aux_head"] > 0).all()
+
+
+def test_same_start_beats_another_start():
+    setting = reference("digits")
+    table = run({"own": setting, "other": replace(setting, pairing="derangement")}, models=3)
+    students = table[table.role == "student"].groupby("arm").accuracy.mean()
+    assert students["own"] > 0.4 > 0.2 > students["other"]
+
+
+@pytest.mark.parametrize("models", [2, 3, 8, 25])
+@pytest.mark.parametrize("seed", range(6))
+def test_derangement_leaves_nobody_at_home_and_changes_only_fixed_points(models, seed):
+    mixed, clean = (experiment.partners(kind, seed, models) for kind in ("permutation", "derangement"))
+    assert sorted(mixed) == sorted(clean) == list(range(models))
+    assert all(model != partner for model, partner in enumerate(clean))
+    fixed = sum(model == partner for model, partner in enumerate(mixed))
+    changed = sum(a != b for a, b in zip(mixed, clean))
+    assert changed == (2 if fixed == 1 else fixed)
+
+
+def test_permutation_and_derangement_share_the_students_they_have_in_common():
+    arms = grid(TINY, pairing=["own", "permutation", "derangement"])
+    run(arms, models=4)
+    pairs = {
+        (model, partner)
+        for kind in ("own", "permutation", "derangement")
+        for model, partner in enumerate(experiment.partners(kind, 0, 4))
+    }
+    assert len(list((store.CACHE / "students").glob("*.json"))) == len(pairs)
+
+
+def test_one_model_has_no_other_teacher():
+    with pytest.raises(ValueError, match="models is 1 with pairing 'derangement'"):
+        run([replace(TINY, pairing="derangement")], models=1)
+
+
+# ---------------------------------------------------------------- starts
+
+
+def test_unshared_parts_come_from_another_stream_and_the_rest_stays():
+    shared = experiment._starts(TINY, 0, [0, 1])
+    partly = experiment._starts(replace(TINY, shared=("hidden", "aux_head")), 0, [0, 1])
+    assert torch.equal(shared["hidden.1.weight"], partly["hidden.1.weight"])
+    assert not torch.equal(shared["class_head.weight"], partly["class_head.weight"])
+    alone = experiment._starts(replace(TINY, shared=()), 0, [0, 1])
+    assert not any(torch.equal(shared[name], alone[name]) for name in shared if name.endswith("weight"))
+
+
+def test_transplant_copies_named_parts_only():
+    _, a = net_and_start(TINY, [0])
+    _, b = net_and_start(TINY, [1])
+    mixed = transplant(a, source=b, parts=["class_head", "hidden.0"])
+    assert torch.equal(mixed["class_head.weight"], b["class_head.weight"])
+    assert torch.equal(mixed["hidden.0.weight"], b["hidden.0.weight"])
+    assert torch.equal(mixed["hidden.1.weight"], a["hidden.1.weight"])
+    assert all(torch.equal(tensor, a[name]) for name, tensor in transplant(a, source=b, parts=[]).items())
+    mixed["hidden.1.weight"].zero_()
+    assert a["hidden.1.weight"].abs().sum() > 0  # a copy, not a view
+
+
+def test_perturbation_has_the_size_asked_for_and_spares_the_rest():
+    _, start = net_and_start(replace(TINY, hidden=(128, 128)), [0, 1])
+    moved = perturbed(start, parts=["hidden"], scale=0.1, seed=0, models=[0, 1])
+    change = (moved["hidden.0.weight"] - start["hidden.0.weight"]).std() / start["hidden.0.weight"].std()
+    assert 0.09 < change < 0.11
+    assert torch.equal(moved["class_head.weight"], start["class_head.weight"])
+
+
+@pytest.mark.parametrize("init", ["normal", "torch"])
+def test_initial_law(init):
+    net = network(Setting(hidden=(300, 200), init=init), 784, 10)
+    weight = initial(net, init, 0, [0, 1])["hidden.0.weight"]
+    expected = 784**-0.5 / (1 if init == "normal" else 3**0.5)
+    assert weight.shape == (2, 300, 784)
+    assert abs(weight.std().item() / expected - 1) < 0.01
+    assert abs(weight.mean().item()) < 4 * expected / weight.numel() ** 0.5
+    assert abs(np.corrcoef(weight[0].flatten(), weight[1].flatten())[0, 1]) < 0.01
+
+
+# ---------------------------------------------------------------- noise
+
+
+def test_noise_is_uniform_independent_and_named():
+    out = torch.empty(1000, 784)
+    uniform(stream(0, "inputs", "uniform", 0, 0), out)
+    assert -1 <= out.min() < -0.999 and 0.999 < out.max() < 1
+    counts = torch.histc(out, 64, -1, 1)
+    expected = out.numel() / 64
+    assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-squared, 63 degrees: mean 63, sd 11
+    assert abs(np.corrcoef(out[0], out[1])[0, 1]) < 0.15
+    assert abs((out[:, :-1] * out[:, 1:]).mean()) < 0.002
+    again = uniform(stream(0, "inputs", "uniform", 0, 0), torch.empty(1000, 784))
+    assert torch.equal(out, again)
+    assert not torch.equal(out, uniform(stream(1, "inputs", "uniform", 0, 0), torch.empty(1000, 784)))
+
+
+def _epoch(setting, epoch, models=(0,)):
+    return [batch.clone() for batch in noise_batches(setting, 0, list(models), epoch, 64)]
+
+
+def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
+    fixed = [torch.cat(_epoch(TINY, epoch), 1)[0] for epoch in (0, 1)]
+    assert fixed[0].shape == (700, 64)
+    assert torch.equal(fixed[0].sum(1).sort().values, fixed[1].sum(1).sort().values)
+    fresh = replace(TINY, fresh_inputs=True)
+    first, second = (torch.cat(_epoch(fresh, epoch), 1)[0] for epoch in (0, 1))
+    assert torch.equal(first.sum(1).sort().values, fixed[0].sum(1).sort().values)
+    assert not set(first[:, 0].tolist()) & set(second[:, 0].tolist()) == set(first[:, 0].tolist())
+    assert not torch.equal(first, second)
+
+
+def test_noise_of_a_model_does_not_depend_on_the_others():
+    together, alone = _epoch(TINY, 0, models=(0, 3)), _epoch(TINY, 0, models=(3,))
+    assert all(torch.equal(a[1], b[0]) for a, b in zip(together, alone))
+
+
+def test_batch_sizes_cover_every_image_once():
+    assert batch_sizes(60_000, 1024) == [1024] * 58 + [608]
+    assert batch_sizes(512, 256) == [256, 256]
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dataset": "cifar"}, "dataset is 'cifar'; choose one of mnist, fashion"),
+        ({"aux_dim": 0}, "aux_dim is 0; it must be at least 1"),
+        ({"aux_dim": 1}, "aux_dim is 1 with loss 'kl'"),
+        ({"hidden": ()}, "hidden is"),
+        ({"hidden": (8, 0)}, "hidden is"),
+        ({"matched": "ghost"}, "matched is 'ghost'; choose one of aux, classes, all"),
+        ({"shared": ("body",)}, "shared names body; the parts are hidden, class_head, aux_head"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"lr": float("nan")}, "lr is nan"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_trains(wrong, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        Setting(**wrong)
+
+
+def test_a_misspelt_axis_names_the_right_ones():
+    with pytest.raises(TypeError, match="no setting is called learning_rate; there are dataset, hidden"):
+        grid(learning_rate=[1e-3])
+    with pytest.raises(ValueError, match="no measure is called acuracy"):
+        run([TINY], measures=["acuracy"])
+    with pytest.raises(ValueError, match="models is 0"):
+        run([TINY], models=0)
+
+
+def test_grid_and_names():
+    arms = grid(aux_dim=[2, 4], lr=[1e-3, 3e-4])
+    assert [(arm.aux_dim, arm.lr) for arm in arms] == [(2, 1e-3), (2, 3e-4), (4, 1e-3), (4, 3e-4)]
+    assert difference(arms[0]) == "aux_dim=2, lr=0.001"
+    assert difference(REF) == "REF" == difference(reference("digits"))
+    assert grid(hidden=[(8,), (8, 8)])[1].hidden == (8, 8)
+    assert set(PARTS) == set(REF.shared)
+
+
+# ---------------------------------------------------------------- results on disk
+
+
+def test_checkpoints_of_one_run_are_the_shorter_runs(tmp_path, monkeypatch):
+    long = run([replace(TINY, epochs=3)], models=2, checkpoints=[1, 2])
+    monkeypatch.setattr(store, "CACHE", tmp_path / "short")
+    for epochs in (1, 2):
+        short = run([replace(TINY, epochs=epochs)], models=2).query("role == 'student'")
+        passed = long.query("role == 'student' and epoch == @epochs")
+        assert np.array_equal(short.accuracy, passed.accuracy)
+
+
+def test_a_finished_arm_is_not_trained_again(monkeypatch):
+    first = run([TINY], models=2)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(experiment.training, "teach_epoch", refuse)
+    monkeypatch.setattr(experiment.training, "distill_epoch", refuse)
+    assert run([TINY], models=2).equals(first)
+    with pytest.raises(AssertionError, match="trained again"):
+        run([replace(TINY, lr=1e-3)], models=2)
+
+
+def test_damaged_files_are_trained_again():
+    first = run([TINY], models=2)
+    for path in store.CACHE.rglob("*.*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert run([TINY], models=2).equals(first)
+
+
+def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
+    script = tmp_path / "sweep.py"
+    script.write_text(
+        "from dataclasses import replace\n"
+        "from sublearn.experiment import run\nfrom sublearn.settings import grid, reference\n"
+        "base = replace(reference('digits'), hidden=(16,), teacher_epochs=1, epochs=1)\n"
+        "run(grid(base, lr=[1e-3, 2e-3], inputs_per_epoch=[400, 500, 600, 40_000]), models=2)\n"
+    )
+    environment = os.environ | {"SUBLIMINAL_CACHE": str(tmp_path / "cache"), "SUBLIMINAL_THREADS": "1"}
+    students = tmp_path / "cache" / "students"
+    process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(students.glob("[!.]*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in students.glob("[!.]*.json")}
+    assert 0 < len(finished) < 16
+    assert all("rows" in json.loads(path.read_text()) for path in finished)
+    subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True)
+    assert len(list(students.glob("[!.]*.json"))) == 16
+    assert all(path.stat().st_mtime_ns == moment for path, moment in finished.items())
+
+
+def test_write_atomic_leaves_the_old_file_when_writing_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_atomic(path, '{"a": 1}')
+
+    def full(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_atomic(path, '{"a": 2}')
+    assert read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_code_digest_follows_imports_and_ignores_words():
+    reached = imported("from sublearn.training import learner")
+    assert {"training", "ensemble", "inputs", "seeds", "settings"} <= set(reached)
+    assert not {"figures", "stats", "experiment"} & set(reached)
+    assert imported("import numpy") == []
+    assert code_digest("training") != code_digest("measure")
+    assert digest({"a": (1, 2)}) == digest({"a": [1, 2]})
+
+
+def test_untrained_accuracy_is_near_chance_and_measures_are_shares():
+    table = run([TINY], models=4, measures=["ceiling", "probe", "spectrum"])
+    untrained = table[table.role == "untrained"]
+    assert untrained.accuracy.mean() < 0.25
+    assert (untrained.ceiling == untrained.accuracy).all()
+    shares = table[[column for column in table if column.startswith("pc ")]]
+    assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (shares.diff(axis=1).iloc[:, 1:] <= 1e-12).all().all()
+    assert (table.probe > table.accuracy - 0.02).all()
+
+
+def test_accuracy_counts_right_answers():
+    images = data.load("digits")
+    net, start = net_and_start(TINY, [0])
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
+    zeros["class_head.bias"][0, 7] = 1.0
+    assert accuracy(net, zeros, images).item() == pytest.approx((images.test_labels == 7).double().mean().item())
