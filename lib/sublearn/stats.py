@@ -56,14 +56,17 @@ def paired(
         arms = {key[over]: arm for key, arm in _groups(group, over, [])}
         if against not in arms:
             raise ValueError(f"{over} = {against!r} is not there{_where(names)}: the table has {list(arms)}.")
-        base_names = names | {over: against}
-        base = _by_unit(arms.pop(against), value, units, base_names)
+        base = _by_unit(arms.pop(against), value, units, names | {over: against})
         for level, arm in arms.items():
-            arm_names = names | {over: level}
-            values = _by_unit(arm, value, units, arm_names)
-            _refuse_single(values, base, arm_names, base_names)
-            _refuse_single(base, values, base_names, arm_names)
-            rows.append(arm_names | _difference(_finite(values - base[values.index], arm_names)))
+            here = names | {over: level}
+            values = _by_unit(arm, value, units, here)
+            single = values.index.symmetric_difference(base.index)
+            if len(single):
+                unit = _where(single[:1].to_frame().iloc[0].to_dict() | names)
+                raise ValueError(
+                    f"No partner{unit}: it has one of {over} = {level} and {against} only; run both."
+                )
+            rows.append(here | _difference(_finite(values - base[values.index], here)))
     return pd.DataFrame(rows)
 
 
@@ -201,15 +204,6 @@ def _by_unit(arm: pd.DataFrame, value: str, units: Sequence[str], names: dict) -
         unit = _where(twice.iloc[0][list(units)].to_dict() | names)
         raise ValueError(f"There are several rows{unit}: name more columns in `by`, or filter the table.")
     return arm.set_index(list(units))[value] if units else arm[value]
-
-
-def _refuse_single(arm: pd.Series, partner: pd.Series, names: dict, partner_names: dict) -> None:
-    single = arm[~arm.index.isin(partner.index)]
-    if len(single):
-        unit = _where(single.index[:1].to_frame().iloc[0].to_dict() | names)
-        raise ValueError(
-            f"The row{unit} has no partner{_where(partner_names)}: run both with the same models."
-        )
 
 
 def _difference(differences: np.ndarray) -> dict:
