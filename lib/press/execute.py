@@ -84,8 +84,8 @@ def told(name: str, done: Future, begun: screen.Begun) -> bool:
     if error is not None and not isinstance(error, CellFailed):
         traceback.print_exception(error)  # a fault of the press, not of the notebook
     print(f"{name}  FAILED after {after}: {error}" if error else f"{name}  done in {after}", flush=True)
-    if error:
-        print(f"{name}  the traceback is in {begun.progress.with_name(name)}.running.ipynb", flush=True)
+    if (ran := begun.progress.with_name(f"{name}.running.ipynb")).exists():
+        print(f"{name}  the traceback is in {ran}", flush=True)
     return error is None
 
 
