@@ -1,0 +1,106 @@
+"""Set-up: ranges, pins and the conda file say the same, and `make` refuses what cannot work in one sentence."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from press import plan
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PINS = (ROOT / "requirements.txt").read_text()
+RANGES = PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["book"] + PROJECT["dependency-groups"]["dev"]
+PINNED = [Requirement(line.rstrip("\\ ")) for line in PINS.splitlines() if re.match(r"\w", line)]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.mark.parametrize("text", RANGES)
+def test_each_range_holds_its_pins(text):
+    wanted = Requirement(text)
+    pins = [pin for pin in PINNED if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
+    assert pins, f"requirements.txt lacks {wanted.name}: run `make pins`"
+    for pin in pins:
+        (exact,) = pin.specifier
+        assert exact.operator == "=="
+        assert wanted.specifier.contains(exact.version), f"{pin} is outside {wanted}: run `make pins`"
+
+
+def test_what_is_installed_is_what_is_pinned():
+    here = [pin for pin in PINNED if pin.marker is None or pin.marker.evaluate()]
+    wrong = {pin.name: version(pin.name) for pin in here if not pin.specifier.contains(version(pin.name))}
+    assert len(here) > 100
+    assert not wrong
+
+
+def test_every_pin_has_digests_and_no_address():
+    blocks = re.split(r"\n(?=\w)", PINS)[1:]
+    assert len(blocks) == len(PINNED)
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in PINS
+
+
+def test_the_conda_file_uses_the_same_python_and_pins():
+    python, pip, nested = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert python == "python" + PROJECT["project"]["requires-python"]
+    assert (pip, nested) == ("pip", {"pip": ["-r requirements.txt"]})
+
+
+def fake_python(folder, *, minor, venv=True):
+    """A `python3` that says it is 3.`minor` and, if asked, that it lacks the module venv."""
+    script = folder / "python3"
+    lacks = "" if venv else "sys.modules['venv'] = None"
+    lines = [f"#!{sys.executable}", "import sys", f"sys.version_info = (3, {minor}, 0)", lacks, "exec(sys.argv[2])"]
+    script.write_text("\n".join(lines))
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("machine", "sentence"),
+    [
+        ({"minor": 10}, "is Python 3.10, but this book needs 3.11, 3.12 or 3.13: install one of them and name it"),
+        ({"minor": 14}, "is Python 3.14, but this book needs"),
+        ({"minor": 12, "venv": False}, "has no venv module: install it"),
+    ],
+)
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_refuses_an_unfit_python_in_one_sentence(tmp_path, machine, sentence):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "bin").mkdir()
+    for tool in ("sh", "test", "echo", "touch"):  # a PATH without uv
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    command = [shutil.which("make"), "test", f"PYTHON={fake_python(tmp_path, **machine)}"]
+    environment = os.environ | {"PATH": str(tmp_path / "bin")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_profiles_name_only_what_notebooks_know():
+    jobs, _ = plan.plan(plan.Project(), given={"dataset": "digits"})
+    assert [job.name for job in jobs] == [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebooks_defaults_are_the_laptop_profile(path):
+    notebook = plan.read_notebook(path)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert "parameters" in plan.tags(code[0]), "the first code cell is not tagged `parameters`"
+    laptop = yaml.safe_load((ROOT / "profiles.yml").read_text())["laptop"]
+    asked = laptop["defaults"] | laptop.get("notebooks", {}).get(path.stem, {})
+    defaults = plan.literals(path.stem, notebook)
+    assert defaults == {key: asked.get(key, value) for key, value in defaults.items()}
