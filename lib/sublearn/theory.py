@@ -6,6 +6,9 @@ weights learn. Every array may carry leading axes, one entry per independent dra
 After Roe, "Early Theory for Subliminal Learning" (2025), and Cloud et al. (2025), Theorem 1.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
@@ -13,6 +16,27 @@ from scipy.stats import beta
 
 Array = NDArray[np.floating]
 NULL = 1e-10  # singular values below this share of the largest count as zero
+
+
+class Toy(NamedTuple):
+    """Random toy problems, one per draw: weights, inputs and a task for the class logits."""
+
+    start: Array  # initial hidden weights (draw, input, width)
+    class_head: Array  # (draw, width, class)
+    aux_head: Array  # (draw, width, aux_dim); the first m columns are a head of m logits
+    images: Array  # what the teacher is trained on (draw, sample, input)
+    noise: Array  # what the student sees (draw, sample, input)
+    fresh: Array  # what displacements are measured on (draw, sample, input)
+    task: Array  # targets of the class logits on `images` (draw, sample, class)
+
+
+def draw_toy(generator: np.random.Generator, *, draws: int, width: int, inputs: int = 4) -> Toy:
+    """Toy problems with 3 classes, up to 16 auxiliary logits and a random ReLU network's outputs as the task."""
+    shapes = (inputs, width), (width, 3), (width, 16), (inputs, 16), (16, 3)
+    start, class_head, aux_head, *task = (draw_layer(generator, draws, *shape) for shape in shapes)
+    images, noise, fresh = generator.standard_normal((3, draws, 128, inputs))
+    targets = 2 * outputs(images, hidden=task[0], head=task[1], relu=True)
+    return Toy(start, class_head, aux_head, images, noise, fresh, targets)
 
 
 def draw_layer(generator: np.random.Generator, *shape: int) -> Array:
@@ -80,6 +104,33 @@ def descend(
         error = (before * active) @ head - targets
         hidden -= scaled @ ((error @ backward) * active)
     return hidden
+
+
+def teach(toy: Toy, *, steps: int = 100, relu: bool = False) -> Array:
+    """Hidden weights `(draw, input, width)` of teachers trained on the task by gradient descent."""
+    head, inputs, targets = toy.class_head, toy.images, toy.task
+    return descend(toy.start, head=head, inputs=inputs, targets=targets, steps=steps, relu=relu)
+
+
+def displacement(toy: Toy, hidden: Array, *, relu: bool = False) -> Array:
+    """How far the class logits have moved from `toy.start` to `hidden` on fresh inputs `(draw, sample, class)`."""
+    now, before = (outputs(toy.fresh, hidden=w, head=toy.class_head, relu=relu) for w in (hidden, toy.start))
+    return now - before
+
+
+def distilled_shares(student: Toy, *, teacher: Toy, aux_dim: int, marks: Sequence[int]) -> Array:
+    """Share of the teacher's displacement `(mark, draw)` that ReLU students copy in each number of steps of `marks`.
+
+    `marks` increase. With `student` and `teacher` the same toy they share initial weights and heads.
+    """
+    taught, hidden, shares = teach(teacher, relu=True), student.start, []
+    whole, student = displacement(teacher, taught, relu=True), student._replace(fresh=teacher.fresh)
+    targets = outputs(student.noise, hidden=taught, head=teacher.aux_head[..., :aux_dim], relu=True)
+    options = {"head": student.aux_head[..., :aux_dim], "inputs": student.noise, "targets": targets}
+    for steps in np.diff(marks, prepend=0):
+        hidden = descend(hidden, **options, steps=steps, relu=True)
+        shares.append(share(displacement(student, hidden, relu=True), whole))
+    return np.array(shares)
 
 
 def equations(inputs: Array, *, hidden: Array, head: Array, relu: bool = False) -> Array:
