@@ -13,7 +13,7 @@ import pytest
 import torch
 from reference import plain_run
 
-from sublearn import data, experiment, store
+from sublearn import data, ensemble, experiment, store
 from sublearn.cache import code_digest, digest, imported, read_json, write_atomic
 from sublearn.ensemble import apply, initial, network, perturbed, transplant
 from sublearn.inputs import batch_sizes, noise_batches, uniform
@@ -86,7 +86,9 @@ def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
         p, q = (t / 2).softmax(-1), (z / 2).softmax(-1)
         expected = 4 * (p * (p.log() - q.log())).sum(-1).mean(-1).sum()
     assert torch.allclose(mine.double(), expected, rtol=1e-5)
-    grads = [torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)]
+    grads = [
+        torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)
+    ]
     for a, b in zip(*grads):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-6)
@@ -119,11 +121,13 @@ def test_a_model_has_the_same_bits_alone_and_among_others():
     assert many[many.model == 0].reset_index(drop=True).equals(few)
 
 
-def test_bits_do_not_depend_on_company(tmp_path, monkeypatch):
+@pytest.mark.parametrize("small", [0, 10**9])  # one by one in threads; together in groups of eight
+def test_bits_do_not_depend_on_company(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(ensemble, "SMALL", small)
     alone = run([TINY], models=3)
     monkeypatch.setattr(store, "CACHE", tmp_path / "other")
     arms = [TINY, replace(TINY, matched="all"), replace(TINY, aux_dim=7), replace(TINY, lr=1e-4, epochs=1)]
-    among = run(arms, models=5)
+    among = run(arms, models=10)
     among = among[(among.arm == among.arm.iloc[0]) & (among.model < 3)].reset_index(drop=True)
     assert np.array_equal(alone.accuracy, among.accuracy)
 
@@ -141,9 +145,10 @@ def test_stacked_call_agrees_with_one_by_one():
 
 
 def test_whole_ensemble_in_one_call_trains_like_model_by_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble, "SMALL", 0)
     one_by_one = run([TINY], models=3)
     monkeypatch.setattr(store, "CACHE", tmp_path / "whole")
-    monkeypatch.setattr(experiment, "chunks", lambda models: [list(models)] if list(models) else [])
+    monkeypatch.setattr(ensemble, "chunks", lambda net, models: [list(models)] if len(models) else [])
     whole = run([TINY], models=3)
     assert np.allclose(one_by_one.accuracy, whole.accuracy, atol=0.01)
 
@@ -427,4 +432,6 @@ def test_accuracy_counts_right_answers():
     net, start = net_and_start(TINY, [0])
     zeros = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
     zeros["class_head.bias"][0, 7] = 1.0
-    assert accuracy(net, zeros, images).item() == pytest.approx((images.test_labels == 7).double().mean().item())
+    assert accuracy(net, zeros, images).item() == pytest.approx(
+        (images.test_labels == 7).double().mean().item()
+    )

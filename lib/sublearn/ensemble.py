@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from sublearn.machine import device
 from sublearn.seeds import stream
 from sublearn.settings import Setting
 
+SMALL = 50_000  # weights below which calling a network costs more than its arithmetic
 Weights = dict[str, Tensor]  # name -> (model, *shape of that parameter)
 
 
@@ -102,13 +104,27 @@ def perturbed(
     }
 
 
+def _small(net: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in net.parameters()) < SMALL
+
+
+def chunks(net: nn.Module, models: Sequence[int]) -> list[list[int]]:
+    """How an ensemble is split into calls: whole on a GPU, eight models a call where a network is small, else one by one.
+
+    One large network in each thread keeps its activations in the core's own memory; small ones would wait for Python.
+    """
+    size = max(len(models), 1) if device().type == "cuda" else 8 if _small(net) else 1
+    return [list(models[start : start + size]) for start in range(0, len(models), size)]
+
+
 def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
     """Outputs (model, batch, width) of every model on its own images (model, batch, pixel), or on shared (batch, pixel).
 
-    One model is called plainly and several through `vmap`: on a CPU one model in each thread is the fastest form.
+    A large network that comes alone is called plainly, all others through `vmap`. Neither mixes models, so a model's
+    numbers do not depend, to the bit, on how many there are.
     """
     shared = images.dim() == 2
-    if len(next(iter(weights.values()))) == 1:
+    if len(next(iter(weights.values()))) == 1 and not _small(net):
         alone = functional_call(
             net, {name: tensor[0] for name, tensor in weights.items()}, images if shared else images[0]
         )

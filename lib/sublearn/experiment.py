@@ -17,7 +17,7 @@ import torch
 from sublearn import data, ensemble, store, training
 from sublearn.ensemble import Weights
 from sublearn.inputs import batch_sizes, noise_batches
-from sublearn.machine import chunks, device, progress, side_by_side
+from sublearn.machine import device, progress, side_by_side
 from sublearn.measure import MEASURES, Trained, accuracy
 from sublearn.seeds import stream
 from sublearn.settings import PARTS, REF, Setting, columns, difference
@@ -88,11 +88,12 @@ def _teach(models: list[int], *, setting: Setting, seed: int, tick: training.Tic
 
 def _train_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[int]) -> None:
     for setting in {store.same_teacher(setting): setting for setting in settings}.values():
-        missing = chunks([model for model in models if store.teacher(setting, plan.seed, model) is None])
+        missing = [model for model in models if store.teacher(setting, plan.seed, model) is None]
+        groups = ensemble.chunks(_network(setting), missing)
         count = len(data.load(setting.dataset).train_images)
-        steps = setting.teacher_epochs * len(batch_sizes(count, setting.batch_size)) * len(missing)
+        steps = setting.teacher_epochs * len(batch_sizes(count, setting.batch_size)) * len(groups)
         with progress(steps, "teachers") as bar:
-            side_by_side(partial(_teach, setting=setting, seed=plan.seed, tick=bar.update), missing)
+            side_by_side(partial(_teach, setting=setting, seed=plan.seed, tick=bar.update), groups)
 
 
 def _measured(trained: Trained, plan: Plan) -> list[dict[str, float]]:
@@ -121,7 +122,8 @@ def _measure_teacher(models: list[int], *, setting: Setting, plan: Plan) -> None
 def _measure_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[int]) -> None:
     for setting in {store.same_teacher(setting): setting for setting in settings}.values():
         missing = [model for model in models if store.teacher_rows(setting, model, plan) is None]
-        side_by_side(partial(_measure_teacher, setting=setting, plan=plan), chunks(missing))
+        groups = ensemble.chunks(_network(setting), missing)
+        side_by_side(partial(_measure_teacher, setting=setting, plan=plan), groups)
 
 
 class Job(NamedTuple):
@@ -146,7 +148,7 @@ def _jobs(cells: Iterable[Cell]) -> list[Job]:
     return [
         Job(settings, *map(list, zip(*(found[place] for place in chunk))))
         for settings, found in pairs.items()
-        for chunk in chunks(range(len(found)))
+        for chunk in ensemble.chunks(_network(settings[0]), range(len(found)))
     ]
 
 

@@ -42,16 +42,8 @@ def workers() -> int:
     return 1 if device().type == "cuda" else int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
 
 
-def chunks(models: Sequence[int]) -> list[list[int]]:
-    """How an ensemble is split for this device: model by model on a CPU, whole on a GPU."""
-    return [list(models)] if device().type == "cuda" else [[model] for model in models]
-
-
 def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results of `function` on every item, in order, each item in one single-threaded worker.
-
-    A model never shares a matrix product with another, so its numbers do not depend on how many there are.
-    """
+    """Results of `function` on every item, in order, each item in one single-threaded worker."""
     with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
