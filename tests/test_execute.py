@@ -245,7 +245,7 @@ def test_missing_data_are_replaced_by_the_embedded_and_said(project, monkeypatch
 
     monkeypatch.setattr(data, "digest", digest)
     jobs, notes = plan.plan(plan.Project(project.root, "laptop"))
-    assert notes == ["MNIST is not here. This run uses the embedded 'digits' instead of 'mnist'."]
+    assert notes == ["MNIST is not here. Instead of it the embedded 'digits' are used in 01_good, 02_raises."]
     assert [job.given for job in jobs] == [{"dataset": "digits"}, {"dataset": "digits"}, {}, {}]
     assert jobs[0].made_of["data"] == "digest of digits"
 

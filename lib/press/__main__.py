@@ -5,6 +5,7 @@ import ast
 import os
 import sys
 
+from press import pages
 from press.execute import run
 from press.plan import PressError, Project, plan
 from sublearn.data import DataCorrupt
@@ -41,16 +42,10 @@ def obey(asked: argparse.Namespace) -> int:
         for job in plan(project, only=only, given=given)[0]:
             print(f"{job.name}  {'; '.join(job.changes) or 'up to date'}")
         return 0
-    good = run(project, only=only, given=given, jobs=max(1, asked.jobs))
-    if not good or asked.command == "run":
-        return 0 if good else 1
-    from press import pages  # measured: 1 s of imports of Sphinx, which the other commands do without
-
-    try:
-        print(f"The book: {pages.build(asked.profile) / 'index.html'}")
-    except pages.SiteError as error:
-        print(error, file=sys.stderr)
+    if not run(project, only=only, given=given, jobs=max(1, asked.jobs)):
         return 1
+    if asked.command == "book":
+        print(f"The book: {pages.build(asked.profile) / 'index.html'}")
     return 0
 
 
@@ -58,9 +53,9 @@ def main() -> int:
     """Run the command line; returns 0, 1 for a notebook or page that failed, 2 for a wrong request."""
     try:
         return obey(parse(sys.argv[1:]))
-    except (PressError, DataCorrupt) as error:
+    except (PressError, DataCorrupt, pages.SiteError) as error:
         print(f"Error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, pages.SiteError) else 2
     except KeyboardInterrupt:
         print("Stopped; what is finished is kept, and the next run goes on from there.", flush=True)
         os._exit(130)  # kernels end with this process; leaving in the ordinary way would wait for their cells

@@ -46,10 +46,9 @@ def alone(project: Project) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"another runner is at work on profile {project.profile!r}; wait until it ends"
-            raise PressError(message) from None
+            raise PressError(f"another runner is at work on profile {project.profile!r}; wait for it") from None
         shutil.rmtree(project.private("staging"), ignore_errors=True)
-        project.private("staging").mkdir()
+        project.private("staging").mkdir(exist_ok=True)
         yield
 
 
@@ -131,10 +130,10 @@ def filled(number: int, cell: dict, ran: dict) -> dict:
     """Give a source cell the outputs it had in `ran`, and its figure's name, caption and alternative text."""
     outputs, metadata = ran["outputs"], cell["metadata"]
     if any(output["output_type"] == "error" for output in outputs):
-        raise CellFailed(number, "it holds an error output; a page must not show one")
+        raise CellFailed(f"cell {number}: it holds an error output; a page must not show one")
     labels = [own["metadata"]["sublearn"] for own in outputs if "sublearn" in own.get("metadata", {})]
     if len(labels) > 1:
-        raise CellFailed(number, f"it shows {len(labels)} figures; show one figure per cell")
+        raise CellFailed(f"cell {number}: it shows {len(labels)} figures; show one figure per cell")
     for label in labels:
         figure = {"image": {"alt": label["alt"]}, "figure": {key: label[key] for key in ("caption", "name")}}
         metadata = metadata | {"mystnb": figure | metadata.get("mystnb", {})}

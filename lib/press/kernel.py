@@ -23,15 +23,15 @@ class Engine(NBClientEngine):
         here = KernelSpecManager(kernel_dirs=[])  # no installed kernel can take the place of ours
         manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=here)
         quiet = ["--log-level=ERROR"]  # it would warn that talk within this machine is not encrypted
-        client = PapermillNotebookClient(nb_man, km=manager, startup_timeout=300, shutdown_kernel="immediate",
-                                         extra_arguments=quiet)
+        client = PapermillNotebookClient(nb_man, km=manager, startup_timeout=300, iopub_timeout=120,
+                                         shutdown_kernel="immediate", extra_arguments=quiet)
         try:
             client.execute(env=environment, cwd=folder, cleanup_kc=True)
         except DeadKernelError:
             cells = nb_man.nb.cells
             last = max(index for index, cell in enumerate(cells) if cell.metadata.papermill["start_time"])
-            line = "the kernel died; the usual cause is too little memory"
-            raise CellFailed(source_number(cells, last), line) from None
+            line = f"cell {source_number(cells, last)}: the kernel died; the usual cause is too little memory"
+            raise CellFailed(line) from None
 
 
 papermill_engines.register("press", Engine)
@@ -46,8 +46,8 @@ def execute(source: Path, target: Path, *, parameters: dict, environment: dict, 
     except PapermillExecutionError as error:
         cells = json.loads(target.read_text(encoding="utf8"))["cells"]
         cells = [cell for cell in cells if ERROR_MARKER_TAG not in tags(cell)]
-        line = f"{error.ename}: {error.evalue}".splitlines()[0]
-        raise CellFailed(source_number(cells, error.cell_index), line) from None
+        line = f"cell {source_number(cells, error.cell_index)}: {error.ename}: {error.evalue}"
+        raise CellFailed(line.splitlines()[0]) from None
 
 
 def source_number(cells: list, index: int) -> int:

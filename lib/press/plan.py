@@ -24,10 +24,7 @@ class PressError(Exception):
 
 
 class CellFailed(Exception):
-    """A notebook failed: `cell` counts from 1 among all cells of its source, `line` says what went wrong."""
-
-    def __init__(self, cell: int, line: str):
-        super().__init__(f"cell {cell}: {line}")
+    """A notebook failed: in which cell, counted from 1 among all cells of its source, and how."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,10 @@ def plan(project: Project, *, only: list[str] = (), given: dict | None = None) -
     for name in chosen:
         asked = profile["defaults"] | profile["notebooks"].get(name, {}) | given
         values[name] = {key: asked.get(key, value) for key, value in defaults[name].items()}
-    found, notes = find_data({own["dataset"] for own in values.values() if "dataset" in own})
+    wanted: dict[str, list[str]] = {}
+    for name, own in values.items():
+        wanted.setdefault(own.get("dataset", EMBEDDED), []).append(name)
+    found, notes = find_data(wanted)
     jobs = []
     for name, own in values.items():
         if "dataset" in own:
@@ -153,17 +153,20 @@ def choose(names: list[str], only: list[str]) -> list[str]:
     return [name for name in names if not wanted or name.startswith(tuple(wanted))]
 
 
-def find_data(wanted: set[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return which dataset each of `wanted` is to be had as, with its digest, and a note on each replaced one."""
+def find_data(wanted: dict[str, list[str]]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Return for each dataset what takes its place, itself if it is to be had, with its digest, and notes if not.
+
+    `wanted` names the notebooks that want each dataset.
+    """
     found, notes = {EMBEDDED: (EMBEDDED, data.digest(EMBEDDED))}, []
-    for name in sorted(wanted):
+    for dataset, names in wanted.items():
         try:
-            found[name] = (name, data.digest(name))
+            found[dataset] = (dataset, data.digest(dataset))
         except ValueError as error:
             raise PressError(str(error)) from None
         except data.DataUnavailable as error:
-            found[name] = found[EMBEDDED]
-            notes.append(f"{error} This run uses the embedded {EMBEDDED!r} instead of {name!r}.")
+            found[dataset] = found[EMBEDDED]
+            notes.append(f"{error} Instead of it the embedded {EMBEDDED!r} are used in {', '.join(names)}.")
     return found, notes
 
 

@@ -26,12 +26,8 @@ def clock(seconds: float) -> str:
 
 def latest(progress: Path) -> str:
     """Return the last piece of text in a progress file, whose pieces end in carriage returns."""
-    if not progress.exists():
-        return ""
-    with progress.open("rb") as file:
-        file.seek(max(0, progress.stat().st_size - 500))
-        pieces = file.read().decode(errors="replace").replace("\n", "\r").split("\r")
-    return next((piece.strip() for piece in reversed(pieces) if piece.strip()), "")
+    text = progress.read_bytes().decode(errors="replace") if progress.exists() else ""
+    return ([""] + [piece.strip() for piece in text.splitlines() if piece.strip()])[-1]
 
 
 def line(name: str, begun: Begun) -> str:
