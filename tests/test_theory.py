@@ -196,3 +196,42 @@ def test_errors_say_what_is_wrong_and_what_to_do():
         theory.expected_share(0, 8)
     with pytest.raises(ValueError, match="aux_dim = 8 is not below width = 8"):
         theory.share_law(8, 8)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return theory.draw_toy(np.random.default_rng(3), draws=300, width=8)
+
+
+def test_teachers_learn_their_task_and_move_the_class_logits_from_zero_displacement(toy):
+    for relu in (False, True):
+        losses = [
+            np.square(theory.outputs(toy.images, hidden=w, head=toy.class_head, relu=relu) - toy.task).mean()
+            for w in (toy.start, theory.teach(toy, relu=relu))
+        ]
+        assert losses[1] < 0.5 * losses[0]
+        assert not theory.displacement(toy, toy.start, relu=relu).any()
+
+
+def test_linear_students_copy_the_expected_share_of_any_displacement(toy):
+    teacher, head = theory.teach(toy), toy.aux_head[..., :3]
+    student = theory.projected_student(toy.start, teacher=teacher, aux_head=head)
+    shares = theory.share(theory.displacement(toy, student), theory.displacement(toy, teacher))
+    error = shares.std(ddof=1) / np.sqrt(len(shares))
+    assert abs(shares.mean() - theory.expected_share(3, 8)) < 4 * error < 0.1
+
+
+def test_students_of_another_start_copy_nothing_on_average(toy):
+    rival = theory.draw_toy(np.random.default_rng(4), draws=300, width=8)
+    shares = theory.distilled_shares(rival, teacher=toy, aux_dim=3, marks=[50])[0]
+    error = shares.std(ddof=1) / np.sqrt(len(shares))
+    assert abs(shares.mean()) < 4 * error < 0.2
+
+
+def test_relu_students_pass_the_linear_share_and_continue_from_mark_to_mark(toy):
+    few = theory.Toy(*(part[:60] for part in toy))
+    shares = theory.distilled_shares(few, teacher=few, aux_dim=2, marks=[1, 100, 300])
+    assert np.allclose(shares[-1], theory.distilled_shares(few, teacher=few, aux_dim=2, marks=[300])[0])
+    means, error = shares.mean(1), shares.std(1, ddof=1) / np.sqrt(60)
+    assert means[0] < theory.expected_share(2, 8) < means[2] - 2 * error[2]
+    assert theory.distilled_shares(few, teacher=few, aux_dim=16, marks=[300]).mean() > 0.98
