@@ -151,6 +151,13 @@ def test_parameters_environment_and_figure_reach_the_copy(first):
     assert "widgets" not in text
 
 
+def test_live_widgets_stay_behind():
+    text = {"output_type": "stream", "text": "x"}
+    both = {"data": {execute.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
+    dead = {"data": {execute.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
+    assert execute.lasting([text, both, dead]) == [text, {"data": {"text/html": "<p>", "text/plain": "p"}}]
+
+
 def test_a_failing_cell_is_named_and_the_others_go_on(first):
     project, shown, good = first
     assert not good

@@ -22,6 +22,7 @@ from sublearn import cache
 COLUMNS = ("name", "value", "low", "high", "n", "unit", "setting", "dataset", "device", "code", "date")
 EPOCH = "1735689600"  # 2025-01-01, for libraries that write a date into what they draw
 INJECTED = "injected-parameters"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -128,7 +129,7 @@ def compose(job: Job, ran: dict) -> str:
 
 def filled(number: int, cell: dict, ran: dict) -> dict:
     """Give a source cell the outputs it had in `ran`, and its figure's name, caption and alternative text."""
-    outputs, metadata = ran["outputs"], cell["metadata"]
+    outputs, metadata = lasting(ran["outputs"]), cell["metadata"]
     if any(output["output_type"] == "error" for output in outputs):
         raise CellFailed(f"cell {number}: it holds an error output; a page must not show one")
     labels = [own["metadata"]["sublearn"] for own in outputs if "sublearn" in own.get("metadata", {})]
@@ -138,6 +139,18 @@ def filled(number: int, cell: dict, ran: dict) -> dict:
         figure = {"image": {"alt": label["alt"]}, "figure": {key: label[key] for key in ("caption", "name")}}
         metadata = metadata | {"mystnb": figure | metadata.get("mystnb", {})}
     return cell | {"outputs": outputs, "execution_count": ran["execution_count"], "metadata": metadata}
+
+
+def lasting(outputs: list[dict]) -> list[dict]:
+    """Leave out live widgets, which show nothing without a kernel and whose ids differ from run to run."""
+    kept = []
+    for output in outputs:
+        data = {kind: content for kind, content in output.get("data", {}).items() if kind != WIDGET}
+        if WIDGET not in output.get("data", {}):
+            kept.append(output)
+        elif data.keys() - {"text/plain"}:
+            kept.append(output | {"data": data})
+    return kept
 
 
 def refresh(project: Project, job: Job) -> str:
