@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -115,9 +116,10 @@ def note_glue(app, doctree) -> None:
             app.env.note_dependency(copy)
 
 
-def mend_roles(app, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """Give each entry of the bibliography's list the role of a list item; docutils' own is withdrawn from ARIA."""
-    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Mend what other extensions get wrong for screen readers: a role withdrawn from ARIA, ids that repeat."""
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = re.sub(r' id="(exercise|solution|proof)-content"', "", body)
 
 
 def finish(app, exception) -> None:
@@ -141,6 +143,6 @@ def setup(app) -> dict:
     app.add_config_value("executed_profile", "laptop", "env")
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
-    app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", mend)
     app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes an index.html
     return {"parallel_read_safe": True, "parallel_write_safe": True}
