@@ -237,11 +237,12 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = [path for path in (os.environ.get("CHROMIUM"), *map(shutil.which, names)) if path]
-    if not found:
-        pytest.skip("no Chromium found; install it, or set CHROMIUM to its path")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found[0], args=FLAGS)
+        own = playwright.chromium.executable_path
+        places = [os.environ.get("CHROMIUM"), *map(shutil.which, names), own if Path(own).exists() else None]
+        if not any(places):
+            pytest.skip("no Chromium found: run `make browser`, or set CHROMIUM to its path")
+        running = playwright.chromium.launch(executable_path=next(filter(None, places)), args=FLAGS)
         yield running
         running.close()
 
