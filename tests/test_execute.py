@@ -197,6 +197,8 @@ def test_a_second_run_gives_the_same_bytes(project):
         (lambda p: edit(p.source("01_good"), "sorted(", "list("), ["cell 3 changed"]),
         (lambda p: edit(p.source("01_good"), '"metadata": {}, "outputs"', '"metadata": {"tags": ["x"]}, "outputs"'),
          ["cell 3 changed", "cell 5 changed", "cell 6 changed"]),
+        (lambda p: edit(p.source("01_good"), "import json, os", "import json os"),
+         ["cell 3 changed", "sublearn.seeds is gone"]),
         (lambda p: edit(p.source("01_good"), "# A question", "# Another"), []),
         (lambda p: edit(p.root / "profiles.yml", "models: 4", "models: 5"), ["parameter models: 4 -> 5"]),
         (lambda p: edit(p.root / "requirements.txt", "==2", "==3"), ["requirements.txt changed"]),
@@ -293,7 +295,7 @@ def test_an_unknown_profile_is_refused_by_the_command_line(monkeypatch, capsys):
 
 def test_the_parameters_cell_holds_literals_only(project):
     edit(project.source("01_good"), "models = 8", "models = 4 * 2")
-    with pytest.raises(plan.PressError, match=r"01_good: its parameters cell holds `models = 4 \* 2`"):
+    with pytest.raises(plan.PressError, match="01_good: its parameters cell holds more than `name = literal` lines"):
         plan.plan(project)
 
 

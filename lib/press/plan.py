@@ -114,14 +114,11 @@ def tags(cell: dict) -> list[str]:
 
 def literals(name: str, notebook: dict) -> dict:
     """Return the literal defaults that the cell tagged `parameters` assigns."""
-    found = {}
-    for node in ast.parse("\n".join(cell["source"] for cell in notebook["cells"] if "parameters" in tags(cell))).body:
-        try:
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError):
-            line = f"its parameters cell holds `{ast.unparse(node)}`; only `name = literal` is allowed"
-            raise PressError(f"{name}: {line}") from None
-    return found
+    source = "\n".join(cell["source"] for cell in notebook["cells"] if "parameters" in tags(cell))
+    try:
+        return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    except (AttributeError, SyntaxError, ValueError):
+        raise PressError(f"{name}: its parameters cell holds more than `name = literal` lines") from None
 
 
 def read_profile(project: Project, defaults: dict[str, dict]) -> dict[str, dict]:
@@ -177,8 +174,7 @@ def decisive(project: Project, notebook: dict, parameters: dict) -> dict:
     book/reference whose stem the notebook, or a module that it imports, mentions.
     """
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    lines = [line for cell in cells for line in cell["source"].splitlines()]
-    code = "\n".join(line for line in lines if line[:1] not in ("%", "!"))
+    code = "\n".join(python(cell) for cell in cells)
     modules = cache.imported(code)
     mentioned = code + "".join((cache.PACKAGE / f"{name}.py").read_text(encoding="utf8") for name in modules)
     files = [path for path in (project.root / "book" / "reference").glob("*.csv") if path.stem in mentioned]
@@ -189,6 +185,16 @@ def decisive(project: Project, notebook: dict, parameters: dict) -> dict:
     for path in [project.root / "requirements.txt", *files]:
         items[path.relative_to(project.root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return items
+
+
+def python(cell: dict) -> str:
+    """Return the source of a cell less its magics; nothing of one that does not parse, for its run will tell."""
+    source = "\n".join(line for line in cell["source"].splitlines() if line[:1] not in ("%", "!"))
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return ""
+    return source
 
 
 def changes(project: Project, name: str, notebook: dict, made_of: dict) -> list[str]:
