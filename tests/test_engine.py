@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference import plain_run
 
+from reference import plain_run
 from sublearn import data, ensemble, experiment, store
 from sublearn.cache import code_digest, digest, imported, read_json, write_atomic
 from sublearn.ensemble import apply, initial, network, perturbed, transplant

@@ -4,13 +4,13 @@ import ast
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from threading import get_ident
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("SUBLIMINAL_CACHE", ROOT / "_build" / "cache"))
+CACHE = Path(os.environ.get("SUBLIMINAL_CACHE") or ROOT / "_build" / "cache")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -22,15 +22,15 @@ def digest(*parts: object) -> str:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` beside `path`, flush it to the disk, then rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 

@@ -17,12 +17,14 @@ import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-import torch
 from platformdirs import user_cache_path
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("SUBLIMINAL_CACHE") or ROOT / "_build" / "cache")
@@ -45,10 +47,10 @@ class Images(NamedTuple):
     """A labeled image set: uint8 images `(image, pixel)`, line by line, and int64 labels `(image,)`."""
 
     name: str
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
+    train_images: "torch.Tensor"
+    train_labels: "torch.Tensor"
+    test_images: "torch.Tensor"
+    test_labels: "torch.Tensor"
     classes: int
     side: int  # pixels
     top: int  # largest pixel value
@@ -83,6 +85,8 @@ def load(dataset: str) -> Images:
     """
     source, paths = _find(dataset)
     arrays = _digits(paths[0]) if dataset == "digits" else _decoded(source, paths)
+    import torch  # here, so that the press can ask for a digest without waiting seconds for it
+
     tensors = {part: torch.from_numpy(array) for part, array in zip(PARTS, arrays, strict=True)}
     side = round(arrays[0].shape[1] ** 0.5)
     return Images(dataset, **tensors, classes=source.classes, side=side, top=source.top, source=source.title)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import auto, std
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,11 +53,11 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> l
             raise
 
 
-def progress(total: int, label: str) -> tqdm:
+def progress(total: int, label: str) -> std.tqdm:
     """A tqdm bar: in the notebook, or under the press in the file named by SUBLIMINAL_PROGRESS."""
     path = os.environ.get("SUBLIMINAL_PROGRESS")
     if not path:
-        return tqdm(total=total, desc=label, unit="step", leave=False)
-    return tqdm(
+        return auto.tqdm(total=total, desc=label, unit="step", leave=False)
+    return std.tqdm(
         total=total, desc=label, unit="step", file=Path(path).open("a", buffering=1), ascii=True, ncols=80
     )

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
@@ -18,6 +19,7 @@ from myst_nb import glue
 from sublearn.figures import style
 from sublearn.settings import DATASETS
 
+matplotlib.use("agg")  # a figure appears where `show` puts it, not at the end of the cell that began it
 style()
 
 

@@ -1,0 +1,199 @@
+"""How fast the engine is, against the machine and against the published method: `make bench`.
+
+Everything is measured on this machine in one run, each part in a process of its own (for its peak memory), the two
+methods in turns. Prints a table and writes `_build/bench.csv` (name, value, unit).
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from reference import stacked_accuracy, stacked_run
+from sublearn import data, ensemble, experiment, training
+from sublearn.cache import ROOT
+from sublearn.inputs import noise_batches
+from sublearn.machine import hardware, precision, side_by_side
+from sublearn.measure import accuracy
+from sublearn.settings import REF
+from sublearn.stats import interval
+
+ONE_EPOCH = replace(REF, teacher_epochs=1, epochs=1)
+ARMS = [{"lr": 3e-4}, {"lr": 1e-3}, {"loss": "mse"}, {"matched": "all"}]
+TEACHER_FLOP, STUDENT_FLOP = (
+    1.22e6,
+    1.76e6,
+)  # per image and model; the student's with the teacher's forward pass
+IMAGES = 60_000
+
+
+def peak_gib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def matrix_rate(size=3072, repeats=4):
+    """Best rate (FLOP/s) of a large square product in the number type that training uses."""
+    left, right = (torch.randn(size, size).to(precision()) for _ in range(2))
+    left @ right
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+def distill(model, *, settings, seed=0):
+    """As experiment._distill, without evaluation and files: nothing but the training loop."""
+    images = data.load("mnist")
+    teacher = experiment._teachers(settings[0], seed, [model])
+    net = experiment._network(settings[0])
+    students = [
+        training.Student(
+            experiment._network(setting),
+            training.learner(experiment._starts(setting, seed, [model]), setting.lr),
+            training.matching_loss(setting),
+        )
+        for setting in settings
+    ]
+    batches = noise_batches(settings[0], seed, [model], 0, images.train_images.shape[1])
+    training.distill_epoch(net, teacher=teacher, students=students, batches=batches, tick=int)
+    return students[0].pupil.weights
+
+
+def ours(models, arms):
+    """Seconds of teaching and of distilling, peak memory before evaluation, accuracies of the first arm."""
+    images = data.load("mnist")
+    settings = [replace(ONE_EPOCH, **change) for change in ARMS[:arms]]
+    rate = matrix_rate()
+    start = time.perf_counter()
+    side_by_side(
+        partial(experiment._teach, setting=ONE_EPOCH, seed=0, tick=int), [[m] for m in range(models)]
+    )
+    taught = time.perf_counter()
+    weights = side_by_side(partial(distill, settings=settings), range(models))
+    done = time.perf_counter()
+    rate, peak = max(rate, matrix_rate()), peak_gib()
+    net, teachers = experiment._network(ONE_EPOCH), experiment._teachers(ONE_EPOCH, 0, range(models))
+    students = ensemble.transplant(teachers, source=teachers, parts=[])
+    students = {name: torch.cat([one[name].detach() for one in weights]) for name in students}
+    return {
+        "teacher_s": taught - start,
+        "student_s": done - taught,
+        "peak_gib": peak,
+        "rate": rate,
+        "teacher": accuracy(net, teachers, images).tolist(),
+        "student": accuracy(net, students, images).tolist(),
+    }
+
+
+def published(models):
+    """The same for the published method."""
+    images = data.load("mnist")
+    scaled = [
+        training.scaled(levels, 255).view(-1, 1, 28, 28)
+        for levels in (images.train_images, images.test_images)
+    ]
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    nets = stacked_run(scaled[0], images.train_labels, models=models)
+    seconds, peak = time.perf_counter() - start, peak_gib()
+    teacher, student = (stacked_accuracy(net, (scaled[1], images.test_labels)) for net in nets)
+    return {"seconds": seconds, "peak_gib": peak, "teacher": teacher, "student": student}
+
+
+def measure(what, *numbers):
+    """One part in a fresh process with a cache of its own for the teachers (the decoded images stay shared)."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "data").symlink_to(data.CACHE / "data", target_is_directory=True)
+        command = [sys.executable, __file__, what, *map(str, numbers)]
+        environment = os.environ | {"SUBLIMINAL_CACHE": folder}
+        found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return json.loads(found.stdout.splitlines()[-1])
+
+
+def against_published(models, repeats):
+    """Rows that compare the engine with the published method, the best of `repeats` turns each."""
+    pairs = [(measure("ours", models, 1), measure("published", models)) for _ in range(repeats)]
+    mine = min((pair[0] for pair in pairs), key=lambda found: found["teacher_s"] + found["student_s"])
+    theirs = min((pair[1] for pair in pairs), key=lambda found: found["seconds"])
+    rate = max(pair[0]["rate"] for pair in pairs)
+    seconds = mine["teacher_s"] + mine["student_s"]
+    work = models * IMAGES * (TEACHER_FLOP + STUDENT_FLOP)
+    yield "matrix_rate", rate / 1e9, f"GFLOP/s, {hardware()}"
+    yield "engine_seconds", seconds, f"s, {models} models, teacher and student epoch"
+    yield "published_method_seconds", theirs["seconds"], "s, the same"
+    yield "speedup", theirs["seconds"] / seconds, "times (goal 2.2)"
+    yield "speedup_floor", theirs["seconds"] * rate / work, "times, at the whole matrix rate"
+    yield "share_of_matrix_rate", work / seconds / rate, "share (goal 0.75)"
+    yield "engine_peak", mine["peak_gib"], "GiB"
+    yield "published_method_peak", theirs["peak_gib"], "GiB"
+    yield "memory_ratio", mine["peak_gib"] / theirs["peak_gib"], "share (goal 0.25)"
+    for role in ("teacher", "student"):
+        for who, found in (("engine", mine), ("published_method", theirs)):
+            low, high = interval(found[role])
+            yield (
+                f"{role}_{who}",
+                sum(found[role]) / models,
+                f"accuracy, 95 % interval {low:.3f} to {high:.3f}",
+            )
+
+
+def growth():
+    """Rows on how time and memory grow with arms and models."""
+    few = {arms: measure("ours", 4, arms) for arms in (1, 2, 4)}
+    first = few[1]["teacher_s"] + few[1]["student_s"]
+    for arms in (2, 4):
+        extra = (few[arms]["teacher_s"] + few[arms]["student_s"] - first) / (arms - 1)
+        yield f"further_arm_of_{arms}", extra / first, "of the first arm's time (goal 0.75)"
+        yield (
+            f"memory_per_further_arm_of_{arms}",
+            (few[arms]["peak_gib"] - few[1]["peak_gib"]) / (arms - 1),
+            "GiB",
+        )
+    more = measure("ours", 8, 1)
+    yield "time_8_models_to_4", (more["teacher_s"] + more["student_s"]) / first, "times (linear is 2)"
+    yield "memory_per_further_model", (more["peak_gib"] - few[1]["peak_gib"]) / 4, "GiB"
+
+
+def book_times():
+    """Rows on the notebooks' last execution on this machine, where the press has noted it."""
+    for path in sorted((ROOT / "_build" / "executed").glob("*/times.json")):
+        for name, seconds in json.loads(path.read_text(encoding="utf8")).items():
+            yield f"{path.parent.name}_{name}", float(seconds), "s, last execution"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=["ours", "published"])
+    parser.add_argument("numbers", nargs="*", type=int)
+    parser.add_argument("--repeats", type=int, default=2)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps({"ours": ours, "published": published}[options.part](*options.numbers)))
+        return
+    data.load("mnist")
+    rows = []
+    for part in (against_published(10, options.repeats), growth(), book_times()):
+        for name, value, unit in part:
+            print(f"{name:32} {value:9.3f}  {unit}", flush=True)
+            rows.append((name, value, unit))
+    path = ROOT / "_build" / "bench.csv"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows([("name", "value", "unit"), *rows])
+    print(f"written to {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
