@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -359,3 +360,10 @@ def test_every_chapter_shows_outputs_and_numbered_figures(site):
         text = page.read_text()
         assert 'class="caption-number"' in text, f"{page.name} shows no numbered figure"
         assert "cell_output" in text
+
+
+@pytest.mark.book
+def test_no_page_shows_the_address_of_an_object(site):
+    """A figure's cell that ends in a call shows what it returns, such as <Legend at 0x7f...>: end it with `show`."""
+    found = {page.name: re.findall(r"[\w.]+ at 0x[0-9a-f]+", page.read_text()) for page in site.rglob("*.html")}
+    assert not any(found.values()), {name: addresses for name, addresses in found.items() if addresses}
