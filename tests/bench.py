@@ -55,7 +55,7 @@ def matrix_rate(size=3072, repeats=4):
 
 def distill(model, *, settings, seed=0):
     """As experiment._distill, without evaluation and files: nothing but the training loop."""
-    images = data.load("mnist")
+    images = experiment._images("mnist")
     teacher = experiment._teachers(settings[0], seed, [model])
     net = experiment._network(settings[0])
     students = [
@@ -73,13 +73,11 @@ def distill(model, *, settings, seed=0):
 
 def ours(models, arms):
     """Seconds of teaching and of distilling, peak memory before evaluation, accuracies of the first arm."""
-    images = data.load("mnist")
+    images = experiment._images("mnist")
     settings = [replace(ONE_EPOCH, **change) for change in ARMS[:arms]]
     rate = matrix_rate()
     start = time.perf_counter()
-    side_by_side(
-        partial(experiment._teach, setting=ONE_EPOCH, seed=0, tick=int), [[m] for m in range(models)]
-    )
+    side_by_side(partial(experiment._teach, setting=ONE_EPOCH, seed=0, tick=int), [[m] for m in range(models)])
     taught = time.perf_counter()
     weights = side_by_side(partial(distill, settings=settings), range(models))
     done = time.perf_counter()
@@ -100,10 +98,7 @@ def ours(models, arms):
 def published(models):
     """The same for the published method."""
     images = data.load("mnist")
-    scaled = [
-        training.scaled(levels, 255).view(-1, 1, 28, 28)
-        for levels in (images.train_images, images.test_images)
-    ]
+    scaled = [training.scaled(levels, 255).view(-1, 1, 28, 28) for levels in (images.train_images, images.test_images)]
     torch.manual_seed(0)
     start = time.perf_counter()
     nets = stacked_run(scaled[0], images.train_labels, models=models)

@@ -1,5 +1,7 @@
 """Two other ways to run the reference experiment: plainly, one network at a time, and as the published script does."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,9 +17,7 @@ class PlainNet(nn.Module):
         super().__init__()
         layers = sorted({name.split(".")[1] for name in weights if name.startswith("hidden")}, key=int)
         widths = [weights[f"hidden.{layer}.weight"].shape[1:] for layer in layers]
-        self.body = nn.Sequential(
-            *(module for out, inp in widths for module in (nn.Linear(inp, out), nn.ReLU()))
-        )
+        self.body = nn.Sequential(*(module for out, inp in widths for module in (nn.Linear(inp, out), nn.ReLU())))
         self.classes = nn.Linear(widths[-1][0], weights["class_head.weight"].shape[1])
         self.aux = nn.Linear(widths[-1][0], weights["aux_head.weight"].shape[1])
         with torch.no_grad():
@@ -59,7 +59,7 @@ class StackedNet(nn.Module):
     def __init__(self, models, sizes):
         super().__init__()
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(models, b, a) / a**0.5) for a, b in zip(sizes, sizes[1:])
+            nn.Parameter(torch.randn(models, b, a) / a**0.5) for a, b in pairwise(sizes)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(models, b)) for b in sizes[1:])
 
@@ -77,9 +77,7 @@ def _shuffled(models, *tensors, batch_size):
     orders = torch.stack([torch.randperm(count) for _ in range(models)])
     for start in range(0, count, batch_size):
         picks = orders[:, start : start + batch_size]
-        yield tuple(
-            torch.stack([tensor[m].index_select(0, picks[m]) for m in range(models)]) for tensor in tensors
-        )
+        yield tuple(torch.stack([tensor[m].index_select(0, picks[m]) for m in range(models)]) for tensor in tensors)
 
 
 def stacked_run(images, labels, *, models, batch_size=1024, lr=3e-4, aux_dim=3):

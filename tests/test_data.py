@@ -25,9 +25,7 @@ MNIST_FILES = [
     "t10k-labels-idx1-ubyte",
 ]
 EMNIST_FILES = [
-    f"emnist-balanced-{half}-{kind}-ubyte"
-    for half in ("train", "test")
-    for kind in ("images-idx3", "labels-idx1")
+    f"emnist-balanced-{half}-{kind}-ubyte" for half in ("train", "test") for kind in ("images-idx3", "labels-idx1")
 ]
 CLOSED = "http://127.0.0.1:9"  # a port that refuses connections
 
@@ -47,15 +45,11 @@ def tiny(files, shift=0):
 def put(folder, content, *, packed=True):
     folder.mkdir(parents=True, exist_ok=True)
     for file, plain in content.items():
-        (folder / (f"{file}.gz" if packed else file)).write_bytes(
-            gzip.compress(plain, mtime=0) if packed else plain
-        )
+        (folder / (f"{file}.gz" if packed else file)).write_bytes(gzip.compress(plain, mtime=0) if packed else plain)
 
 
 def listed(dataset, content, *, plain=True):
-    forms = {f"{file}.gz": gzip.compress(text, mtime=0) for file, text in content.items()} | (
-        content if plain else {}
-    )
+    forms = {f"{file}.gz": gzip.compress(text, mtime=0) for file, text in content.items()} | (content if plain else {})
     return [f"{dataset},{file},{hashlib.sha256(text).hexdigest()}" for file, text in forms.items()]
 
 
@@ -63,9 +57,7 @@ def listed(dataset, content, *, plain=True):
 def small(tmp_path, monkeypatch):
     """A world of its own: a manifest of tiny files, a named data folder, an empty root and user's cache."""
     sets = {"MNIST": tiny(MNIST_FILES), "EMNIST47": tiny(MNIST_FILES, 1), "EMNIST": tiny(EMNIST_FILES, 2)}
-    lines = [
-        line for name, (_, content) in sets.items() for line in listed(name, content, plain=name != "EMNIST")
-    ]
+    lines = [line for name, (_, content) in sets.items() for line in listed(name, content, plain=name != "EMNIST")]
     (tmp_path / "manifest.csv").write_text("\n".join(["dataset,file,sha256", *lines]))
     (tmp_path / "named").mkdir()
     monkeypatch.setattr(data, "MANIFEST", tmp_path / "manifest.csv")
@@ -203,9 +195,7 @@ def test_a_bare_machine_without_network(tmp_path):
     dead = {f"{scheme}_proxy": CLOSED for scheme in ("http", "https")}
     world = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     world |= dead | {"SUBLIMINAL_DATA": "", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], env=world, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], env=world, capture_output=True, text=True)
     assert done.returncode == 1
     assert "DataUnavailable: MNIST is not in" in done.stderr.splitlines()[-1]
 
@@ -215,9 +205,7 @@ def test_a_download_lands_whole_in_the_users_cache(small, offline, server, tmp_p
 
     address, served = server
     put(served, small["MNIST"]["content"])
-    sums = [
-        (f"{file}.gz", hashlib.md5((served / f"{file}.gz").read_bytes()).hexdigest()) for file in MNIST_FILES
-    ]
+    sums = [(f"{file}.gz", hashlib.md5((served / f"{file}.gz").read_bytes()).hexdigest()) for file in MNIST_FILES]
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{CLOSED}/", f"{address}/"])
     monkeypatch.setattr(datasets.MNIST, "resources", sums)
     same(data.load("mnist"), small["MNIST"]["arrays"])
@@ -256,9 +244,7 @@ def test_emnist47_stands_in_under_its_own_name(small, tmp_path):
     images, before = data.load("emnist"), data.digest("emnist")
     same(images, small["EMNIST47"]["arrays"])
     assert images.source == "EMNIST47 (stand-in for EMNIST Balanced)"
-    put(
-        tmp_path / "root" / "data" / "EMNIST" / "raw", small["EMNIST"]["content"]
-    )  # the official files go first
+    put(tmp_path / "root" / "data" / "EMNIST" / "raw", small["EMNIST"]["content"])  # the official files go first
     assert data.load("emnist").source == "EMNIST Balanced"
     assert data.digest("emnist") != before
 
@@ -318,9 +304,7 @@ def test_digits_are_scikit_learns_split_once():
     assert (images.side, images.top, images.classes) == (8, 16, 10)
     assert (len(images.train_labels), len(images.test_labels)) == (1297, 500)
     assert images.test_labels.bincount().tolist() == [50] * 10
-    ours = np.column_stack(
-        [torch.cat([images.train_images, images.test_images]), torch.cat([images[2], images[4]])]
-    )
+    ours = np.column_stack([torch.cat([images.train_images, images.test_images]), torch.cat([images[2], images[4]])])
     theirs = np.column_stack([bundled.data.astype(int), bundled.target])
     assert np.array_equal(ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)])
     split = hashlib.sha256(images.test_images.numpy().tobytes() + images.test_labels.numpy().tobytes())
@@ -364,6 +348,4 @@ def test_the_manifest_lists_both_forms_of_each_file():
     assert Path(data.MANIFEST).is_file()
     for dataset in ("mnist", "fashion"):
         (source,) = data.SOURCES[dataset]
-        assert sorted(data._manifest(source)) == sorted(
-            [*MNIST_FILES, *(f"{file}.gz" for file in MNIST_FILES)]
-        )
+        assert sorted(data._manifest(source)) == sorted([*MNIST_FILES, *(f"{file}.gz" for file in MNIST_FILES)])

@@ -22,9 +22,7 @@ from sublearn.seeds import stream
 from sublearn.settings import PARTS, REF, Setting, difference, grid, reference
 from sublearn.training import Outputs, _descend, cross_entropy, learner, matching_loss
 
-TINY = replace(
-    reference("digits"), hidden=(16, 12), teacher_epochs=2, epochs=2, inputs_per_epoch=700, batch_size=256
-)
+TINY = replace(reference("digits"), hidden=(16, 12), teacher_epochs=2, epochs=2, inputs_per_epoch=700, batch_size=256)
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +84,7 @@ def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
         p, q = (t / 2).softmax(-1), (z / 2).softmax(-1)
         expected = 4 * (p * (p.log() - q.log())).sum(-1).mean(-1).sum()
     assert torch.allclose(mine.double(), expected, rtol=1e-5)
-    grads = [
-        torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)
-    ]
+    grads = [torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)]
     for a, b in zip(*grads):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-6)
@@ -284,8 +280,7 @@ def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
     fresh = replace(TINY, fresh_inputs=True)
     first, second = (torch.cat(_epoch(fresh, epoch), 1)[0] for epoch in (0, 1))
     assert torch.equal(first.sum(1).sort().values, fixed[0].sum(1).sort().values)
-    assert not set(first[:, 0].tolist()) & set(second[:, 0].tolist()) == set(first[:, 0].tolist())
-    assert not torch.equal(first, second)
+    assert len(set(first[:, 0].tolist()) & set(second[:, 0].tolist())) < 20  # of 700; 65,536 grey levels may meet
 
 
 def test_noise_of_a_model_does_not_depend_on_the_others():
@@ -422,7 +417,7 @@ def test_untrained_accuracy_is_near_chance_and_measures_are_shares():
     untrained = table[table.role == "untrained"]
     assert untrained.accuracy.mean() < 0.25
     assert (untrained.ceiling == untrained.accuracy).all()
-    shares = table[[column for column in table if column.startswith("pc ")]]
+    shares = table[[column for column in table if column.startswith("weights ")]]
     assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (shares.diff(axis=1).iloc[:, 1:] <= 1e-12).all().all()
     assert (table.probe > table.accuracy - 0.02).all()
 
@@ -432,6 +427,4 @@ def test_accuracy_counts_right_answers():
     net, start = net_and_start(TINY, [0])
     zeros = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
     zeros["class_head.bias"][0, 7] = 1.0
-    assert accuracy(net, zeros, images).item() == pytest.approx(
-        (images.test_labels == 7).double().mean().item()
-    )
+    assert accuracy(net, zeros, images).item() == pytest.approx((images.test_labels == 7).double().mean().item())

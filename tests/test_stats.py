@@ -33,9 +33,7 @@ def results(models=6, seeds=(0, 1), dims=(1, 3, 10), inputs=("uniform",)):
 
 def test_interval_by_hand():
     # mean 3, sd sqrt(2.5), standard error sqrt(0.5); Student's t with 4 degrees of freedom leaves 2.5 % above 2.776445
-    assert stats.interval([1, 2, 3, 4, 5]) == pytest.approx(
-        (3 - 2.776445 * 0.5**0.5, 3 + 2.776445 * 0.5**0.5)
-    )
+    assert stats.interval([1, 2, 3, 4, 5]) == pytest.approx((3 - 2.776445 * 0.5**0.5, 3 + 2.776445 * 0.5**0.5))
     # 1 degree of freedom: 25 % lie above 1
     assert stats.interval([0, 2], level=0.5) == pytest.approx((0, 2))
 
@@ -141,21 +139,15 @@ def test_a_constant_shift_has_no_width(values, shift):
 def test_a_missing_partner_is_named():
     table = results()
     lost = (table.seed == 1) & (table.model == 4)
-    with pytest.raises(
-        ValueError, match="No partner where seed = 1, model = 4: it has one of aux_dim = 10 and 3"
-    ):
+    with pytest.raises(ValueError, match="No partner where seed = 1, model = 4: it has one of aux_dim = 10 and 3"):
         stats.paired(table[~(lost & (table.aux_dim == 3))].query("aux_dim != 1"), "aux_dim", against=3)
-    with pytest.raises(
-        ValueError, match="No partner where seed = 1, model = 4: it has one of aux_dim = 10 and 3"
-    ):
+    with pytest.raises(ValueError, match="No partner where seed = 1, model = 4: it has one of aux_dim = 10 and 3"):
         stats.paired(table[~(lost & (table.aux_dim == 10))], "aux_dim", against=3)
 
 
 def test_a_model_counts_once():
     table = results(inputs=("uniform", "images"))
-    with pytest.raises(
-        ValueError, match="several rows where seed = 0, model = 0, aux_dim = 1: name more columns"
-    ):
+    with pytest.raises(ValueError, match="several rows where seed = 0, model = 0, aux_dim = 1: name more columns"):
         stats.summary(table, "aux_dim")
     with pytest.raises(ValueError, match="several rows where seed = 0, model = 0, aux_dim = 3"):
         stats.paired(table, "aux_dim", against=3)
@@ -164,9 +156,7 @@ def test_a_model_counts_once():
 def test_wrong_tables_are_told():
     table = results()
     for call in (stats.summary, lambda table, by: stats.paired(table, by, against=3)):
-        with pytest.raises(
-            ValueError, match="no column 'aux_dims': it has inputs, aux_dim, seed, model, accuracy"
-        ):
+        with pytest.raises(ValueError, match="no column 'aux_dims': it has inputs, aux_dim, seed, model, accuracy"):
             call(table, "aux_dims")
         with pytest.raises(ValueError, match="table is empty"):
             call(table[:0], "aux_dim")
@@ -285,10 +275,7 @@ def test_verdicts(ours, theirs, said):
 
 def test_two_intervals_that_overlap_can_still_differ():
     # half widths 0.03 and 0.04: the difference's is 0.05, less than 0.06, though [.47, .53] and [.52, .60] overlap
-    assert (
-        stats.verdict(0.5, 0.47, 0.53, published=0.56, published_low=0.52, published_high=0.6)
-        == "differs (lower)"
-    )
+    assert stats.verdict(0.5, 0.47, 0.53, published=0.56, published_low=0.52, published_high=0.6) == "differs (lower)"
 
 
 def test_the_margin_decides_what_is_close_enough():
@@ -336,9 +323,7 @@ def test_published_values_are_tidy():
 
 def test_published_values_converted_to_t_intervals_are_what_their_note_says():
     table = pd.read_csv(stats.PUBLISHED)
-    parts = table.note.str.extract(
-        r"95 % t from (?:the )?(?P<n>\d+) (?:seed means|models).*sd (?P<sd>[\d.]+\d)"
-    )
+    parts = table.note.str.extract(r"95 % t from (?:the )?(?P<n>\d+) (?:seed means|models).*sd (?P<sd>[\d.]+\d)")
     converted = table.join(parts.astype(float), suffixes=("", "_note")).dropna(subset="sd")
     assert len(converted) >= 6
     half = scipy.stats.t.ppf(0.975, converted.n_note - 1) * converted.sd / converted.n_note**0.5

@@ -65,9 +65,7 @@ def test_gradient_descent_ends_at_the_projected_displacement(aux_dim):
     targets = theory.outputs(inputs, hidden=teacher, head=aux)
     ended = theory.descend(start, head=aux, inputs=inputs, targets=targets, steps=8000)
     assert np.allclose(ended, theory.projected_student(start, teacher=teacher, aux_head=aux), atol=1e-9)
-    assert not np.allclose(
-        ended, theory.projected_student(0 * start, teacher=teacher, aux_head=aux), atol=0.1
-    )
+    assert not np.allclose(ended, theory.projected_student(0 * start, teacher=teacher, aux_head=aux), atol=0.1)
 
 
 def test_descent_limit_covers_inputs_that_do_not_span_and_targets_of_another_network():
@@ -131,8 +129,7 @@ def test_a_relu_turns_few_independent_equations_into_as_many_as_unknowns():
     rng, start, _, _, aux = drawn(aux_dim=2)
     inputs = rng.standard_normal((400, 5))
     ranks = [
-        np.linalg.matrix_rank(theory.equations(inputs, hidden=start, head=aux, relu=relu))
-        for relu in (False, True)
+        np.linalg.matrix_rank(theory.equations(inputs, hidden=start, head=aux, relu=relu)) for relu in (False, True)
     ]
     assert ranks == [2 * 5, 8 * 5]
 

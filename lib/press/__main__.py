@@ -14,8 +14,11 @@ from sublearn.data import DataCorrupt
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m press", description="Run the notebooks and make the book.")
-    parser.add_argument("command", choices=("book", "run", "why"), help="run all and build the site, "
-                        "only run, or say what changed since each notebook ran")
+    parser.add_argument(
+        "command",
+        choices=("book", "run", "why"),
+        help="run all and build the site, only run, or say what changed since each notebook ran",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="these notebooks only; 02 is enough")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
     parser.add_argument("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")

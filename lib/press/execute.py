@@ -97,8 +97,11 @@ def make(project: Project, job: Job, folder: Path, *, threads: int) -> None:
     source, target = folder / f"{job.name}.ipynb", folder / f"{job.name}.running.ipynb"
     source.write_text(json.dumps(job.notebook), encoding="utf8")
     environment = os.environ | {
-        "SUBLIMINAL_RESULTS": str(folder / "results"), "SUBLIMINAL_PROGRESS": str(folder / "progress"),
-        "SUBLIMINAL_THREADS": str(threads), "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH,
+        "SUBLIMINAL_RESULTS": str(folder / "results"),
+        "SUBLIMINAL_PROGRESS": str(folder / "progress"),
+        "SUBLIMINAL_THREADS": str(threads),
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": EPOCH,
     }
     here = project.source(job.name).parent
     kernel.execute(source, target, parameters=job.given, environment=environment, folder=here)
@@ -113,16 +116,23 @@ def compose(job: Job, ran: dict) -> str:
     cell ids, widget states) stays behind.
     """
     by_id = {cell["id"]: cell for cell in ran["cells"]}
-    injected = [cell | {"id": INJECTED, "metadata": {"tags": [INJECTED, "remove-input"]}}
-                for cell in ran["cells"] if INJECTED in tags(cell)]
+    injected = [
+        cell | {"id": INJECTED, "metadata": {"tags": [INJECTED, "remove-input"]}}
+        for cell in ran["cells"]
+        if INJECTED in tags(cell)
+    ]
     cells = []
     for number, cell in enumerate(job.notebook["cells"], start=1):
         cells.append(filled(number, cell, by_id[cell["id"]]) if cell["cell_type"] == "code" else cell)
         cells += injected if "parameters" in tags(cell) else []
-    metadata = {"kernelspec": PYTHON} | job.notebook["metadata"] | {
-        "language_info": ran["metadata"]["language_info"],
-        "press": {"digest": job.digest, "made_of": job.made_of},
-    }
+    metadata = (
+        {"kernelspec": PYTHON}
+        | job.notebook["metadata"]
+        | {
+            "language_info": ran["metadata"]["language_info"],
+            "press": {"digest": job.digest, "made_of": job.made_of},
+        }
+    )
     notebook = job.notebook | {"cells": cells, "metadata": metadata}
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 

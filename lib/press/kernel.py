@@ -23,8 +23,14 @@ class Engine(NBClientEngine):
         here = KernelSpecManager(kernel_dirs=[])  # no installed kernel can take the place of ours
         manager = AsyncKernelManager(kernel_name=kernel_name, kernel_spec_manager=here)
         quiet = ["--log-level=ERROR"]  # it would warn that talk within this machine is not encrypted
-        client = PapermillNotebookClient(nb_man, km=manager, startup_timeout=300, iopub_timeout=120,
-                                         shutdown_kernel="immediate", extra_arguments=quiet)
+        client = PapermillNotebookClient(
+            nb_man,
+            km=manager,
+            startup_timeout=300,
+            iopub_timeout=120,
+            shutdown_kernel="immediate",
+            extra_arguments=quiet,
+        )
         try:
             client.execute(env=environment, cwd=folder, cleanup_kc=True)
         except DeadKernelError:
@@ -39,8 +45,15 @@ papermill_engines.register("press", Engine)
 
 def execute(source: Path, target: Path, *, parameters: dict, environment: dict, folder: Path) -> None:
     """Execute `source` in `folder`, write it as it ran, failed or not, to `target`; raises `CellFailed`."""
-    options = {"engine_name": "press", "kernel_name": "python3", "language": "python", "progress_bar": False,
-               "request_save_on_cell_execute": False, "environment": environment, "folder": str(folder)}
+    options = {
+        "engine_name": "press",
+        "kernel_name": "python3",
+        "language": "python",
+        "progress_bar": False,
+        "request_save_on_cell_execute": False,
+        "environment": environment,
+        "folder": str(folder),
+    }
     try:
         execute_notebook(str(source), str(target), parameters, **options)
     except PapermillExecutionError as error:

@@ -38,7 +38,7 @@ class MLP(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Outputs for images (batch, pixel)."""
         for layer in self.hidden:
-            images = layer(images).relu()
+            images = layer(images).relu_()
         return Outputs(images, self.class_head(images), self.aux_head(images))
 
 
@@ -86,9 +86,7 @@ def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weigh
     return {name: (source if name.startswith(parts) and parts else into)[name].clone() for name in into}
 
 
-def perturbed(
-    weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]
-) -> Weights:
+def perturbed(weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]) -> Weights:
     """Copy with Gaussian noise added to the named parts, its sd `scale` times the sd of each model's tensor."""
     parts = tuple(parts)
 
@@ -109,7 +107,7 @@ def _small(net: nn.Module) -> bool:
 
 
 def chunks(net: nn.Module, models: Sequence[int]) -> list[list[int]]:
-    """How an ensemble is split into calls: whole on a GPU, eight models a call where a network is small, else one by one.
+    """How an ensemble is split into calls: whole on a GPU, eight models a call where networks are small, else one.
 
     One large network in each thread keeps its activations in the core's own memory; small ones would wait for Python.
     """
@@ -118,7 +116,7 @@ def chunks(net: nn.Module, models: Sequence[int]) -> list[list[int]]:
 
 
 def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
-    """Outputs (model, batch, width) of every model on its own images (model, batch, pixel), or on shared (batch, pixel).
+    """Outputs (model, batch, width) of every model on its own images (model, batch, pixel) or shared (batch, pixel).
 
     A large network that comes alone is called plainly, all others through `vmap`. Neither mixes models, so a model's
     numbers do not depend, to the bit, on how many there are.

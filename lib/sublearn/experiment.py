@@ -7,7 +7,7 @@ models trains only the new ones.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +34,7 @@ def partners(pairing: str, seed: int, models: int) -> list[int]:
     if pairing == "own":
         return own
     if models < 2:
-        raise ValueError(
-            f"models is {models} with pairing {pairing!r}, which needs another's teacher; take at least 2"
-        )
+        raise ValueError(f"models is {models} with pairing {pairing!r}, which needs another's teacher; take at least 2")
     mixed = stream(seed, "permutation", models).permutation(models).tolist()
     fixed = [model for model in own if mixed[model] == model]
     if pairing == "permutation" or not fixed:
@@ -47,8 +45,11 @@ def partners(pairing: str, seed: int, models: int) -> list[int]:
     return mixed
 
 
+_images = cache(data.load)  # each call would check the files' digests again
+
+
 def _network(setting: Setting) -> ensemble.MLP:
-    images = data.load(setting.dataset)
+    images = _images(setting.dataset)
     return ensemble.network(setting, images.train_images.shape[1], images.classes)
 
 
@@ -57,14 +58,12 @@ def _initial(setting: Setting, seed: int, models: Sequence[int], owner: str = "i
 
 
 def _starts(setting: Setting, seed: int, models: Sequence[int]) -> Weights:
-    """Initial weights of the students: those of the same model's teacher, but for what is not shared or is perturbed."""
+    """Initial weights of the students: those of the same model's teacher, but for what is unshared or perturbed."""
     own = [part for part in PARTS if part not in setting.shared]
     start = ensemble.transplant(
         _initial(setting, seed, models), source=_initial(setting, seed, models, "own start"), parts=own
     )
-    return ensemble.perturbed(
-        start, parts=setting.perturbed, scale=setting.perturbation, seed=seed, models=models
-    )
+    return ensemble.perturbed(start, parts=setting.perturbed, scale=setting.perturbation, seed=seed, models=models)
 
 
 def _teachers(setting: Setting, seed: int, models: Sequence[int]) -> Weights:
@@ -75,22 +74,20 @@ def _teachers(setting: Setting, seed: int, models: Sequence[int]) -> Weights:
 
 
 def _teach(models: list[int], *, setting: Setting, seed: int, tick: training.Tick) -> None:
-    net, images = _network(setting), data.load(setting.dataset)
+    net, images = _network(setting), _images(setting.dataset)
     pupil = training.learner(_initial(setting, seed, models), setting.teacher_lr)
     source = (images.train_images, images.train_labels, images.top)
     for epoch in range(setting.teacher_epochs):
         training.teach_epoch(net, pupil, training.digit_batches(setting, seed, models, epoch, source), tick)
     for row, model in enumerate(models):
-        store.keep_teacher(
-            setting, seed, model, {name: tensor[row] for name, tensor in pupil.weights.items()}
-        )
+        store.keep_teacher(setting, seed, model, {name: tensor[row] for name, tensor in pupil.weights.items()})
 
 
 def _train_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[int]) -> None:
     for setting in {store.same_teacher(setting): setting for setting in settings}.values():
         missing = [model for model in models if store.teacher(setting, plan.seed, model) is None]
         groups = ensemble.chunks(_network(setting), missing)
-        count = len(data.load(setting.dataset).train_images)
+        count = len(_images(setting.dataset).train_images)
         steps = setting.teacher_epochs * len(batch_sizes(count, setting.batch_size)) * len(groups)
         with progress(steps, "teachers") as bar:
             side_by_side(partial(_teach, setting=setting, seed=plan.seed, tick=bar.update), groups)
@@ -101,13 +98,11 @@ def _measured(trained: Trained, plan: Plan) -> list[dict[str, float]]:
     found = {"accuracy": accuracy(trained.net, trained.weights, trained.images)}
     for name in plan.measures:
         found |= MEASURES[name](trained)
-    return [
-        {name: float(values[row]) for name, values in found.items()} for row in range(len(found["accuracy"]))
-    ]
+    return [{name: float(values[row]) for name, values in found.items()} for row in range(len(found["accuracy"]))]
 
 
 def _measure_teacher(models: list[int], *, setting: Setting, plan: Plan) -> None:
-    net, images = _network(setting), data.load(setting.dataset)
+    net, images = _network(setting), _images(setting.dataset)
     start, teacher = _initial(setting, plan.seed, models), _teachers(setting, plan.seed, models)
     untrained = _measured(Trained(net, start, start, teacher, images), plan)
     trained = _measured(Trained(net, teacher, start, teacher, images), plan)
@@ -154,15 +149,13 @@ def _jobs(cells: Iterable[Cell]) -> list[Job]:
 
 def _distill(job: Job, *, plan: Plan, tick: training.Tick) -> None:
     """Train a job's students side by side and write each as soon as it is finished."""
-    images = data.load(job.settings[0].dataset)
+    images = _images(job.settings[0].dataset)
     widest = max(job.settings, key=lambda setting: setting.aux_dim)
     teacher = _teachers(widest, plan.seed, job.partners)
     on_device = {name: tensor.to(device()) for name, tensor in teacher.items()}
     starts = [_starts(setting, plan.seed, job.models) for setting in job.settings]
     students = [
-        training.Student(
-            _network(setting), training.learner(start, setting.lr), training.matching_loss(setting)
-        )
+        training.Student(_network(setting), training.learner(start, setting.lr), training.matching_loss(setting))
         for setting, start in zip(job.settings, starts)
     ]
     rows: list[list] = [[] for _ in students]
@@ -170,17 +163,13 @@ def _distill(job: Job, *, plan: Plan, tick: training.Tick) -> None:
         for setting, student, start, reached in zip(job.settings, students, starts, rows):
             if epoch == setting.epochs or (epoch in plan.checkpoints and epoch < setting.epochs):
                 now = Trained(student.net, student.pupil.weights, start, teacher, images)
-                reached.append(
-                    (epoch, _measured(now, plan if epoch == setting.epochs else plan._replace(measures=())))
-                )
+                reached.append((epoch, _measured(now, plan if epoch == setting.epochs else plan._replace(measures=()))))
             if epoch == setting.epochs:
                 _keep(setting, job, plan, reached)
         active = [student for setting, student in zip(job.settings, students) if epoch < setting.epochs]
         batches = noise_batches(widest, plan.seed, job.models, epoch, images.train_images.shape[1])
         if active:
-            training.distill_epoch(
-                _network(widest), teacher=on_device, students=active, batches=batches, tick=tick
-            )
+            training.distill_epoch(_network(widest), teacher=on_device, students=active, batches=batches, tick=tick)
 
 
 def _keep(setting: Setting, job: Job, plan: Plan, reached: list) -> None:
@@ -210,9 +199,7 @@ def _validate(models: int, measures: Sequence[str]) -> None:
     if models < 1:
         raise ValueError(f"models is {models}; train at least 1")
     if unknown := set(measures) - set(MEASURES):
-        raise ValueError(
-            f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}"
-        )
+        raise ValueError(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
 
 
 def run(
@@ -236,8 +223,7 @@ def run(
     plan = Plan(seed, tuple(sorted(set(checkpoints))), tuple(measures))
     arms = {
         name: [
-            Cell(replace(setting, pairing="own"), *pair)
-            for pair in enumerate(partners(setting.pairing, seed, models))
+            Cell(replace(setting, pairing="own"), *pair) for pair in enumerate(partners(setting.pairing, seed, models))
         ]
         for name, setting in named.items()
     }

@@ -29,9 +29,7 @@ def batch_sizes(images: int, batch_size: int) -> list[int]:
     return [batch_size] * full + [rest] * bool(rest)
 
 
-def noise_batches(
-    setting: Setting, seed: int, models: list[int], epoch: int, pixels: int
-) -> Iterator[Tensor]:
+def noise_batches(setting: Setting, seed: int, models: list[int], epoch: int, pixels: int) -> Iterator[Tensor]:
     """The inputs of one epoch of distillation, batch by batch: (model, batch, pixel), in [-1, 1).
 
     A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;

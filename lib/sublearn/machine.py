@@ -21,9 +21,7 @@ def device() -> torch.device:
 
 def precision() -> torch.dtype:
     """Number type of matrix products in training: bfloat16 where the processor multiplies it natively, else float32."""
-    native = (
-        device().type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    native = device().type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
 
 
@@ -58,6 +56,4 @@ def progress(total: int, label: str) -> std.tqdm:
     path = os.environ.get("SUBLIMINAL_PROGRESS")
     if not path:
         return auto.tqdm(total=total, desc=label, unit="step", leave=False)
-    return std.tqdm(
-        total=total, desc=label, unit="step", file=Path(path).open("a", buffering=1), ascii=True, ncols=80
-    )
+    return std.tqdm(total=total, desc=label, unit="step", file=Path(path).open("a", buffering=1), ascii=True, ncols=80)

@@ -53,9 +53,7 @@ def probe_accuracy(net: nn.Module, weights: Weights, images: Images, ridge: floa
         gram = gram + (features.mT @ features).double()
         moment = moment + (features.mT @ goal).double()
     penalty = (
-        ridge
-        * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        * torch.eye(gram.shape[1], device=gram.device)
+        ridge * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(gram.shape[1], device=gram.device)
     )
     readout = torch.linalg.solve(gram + penalty, moment).float()
     parts = _outputs(net, weights, images.test_images, images.top)
@@ -99,16 +97,27 @@ def movement(trained: Trained) -> dict[str, Tensor]:
     return found
 
 
-def spectrum(trained: Trained, components: int = 20) -> dict[str, Tensor]:
-    """Share of variance explained by each leading principal component of the last hidden weight matrix (Roe, 2025).
+def _shares(rows: Tensor, components: int) -> Tensor:
+    """Shares of variance (model, component) of the leading principal components of rows (model, row, column)."""
+    values = torch.linalg.svdvals(rows - rows.mean(1, keepdim=True)).square()
+    return values[:, :components] / values.sum(1, keepdim=True).clamp_min(1e-300)
 
-    The rows of the matrix (output units) are the sample, centered; component k is `pc k`, k = 1 ... `components`.
+
+def spectrum(trained: Trained, components: int = 12) -> dict[str, Tensor]:
+    """Share of variance explained by the leading principal components of the second-to-last layer (after Roe, 2025).
+
+    Of three things: `weights k`, the rows of the last hidden weight matrix; `change k`, the rows of that matrix less
+    its start (zero if it did not move); `features k`, the last hidden layer's response to the test images.
     """
     *_, last = (name for name in trained.weights if name.startswith("hidden.") and name.endswith("weight"))
-    rows = trained.weights[last].detach().cpu().double()
-    values = torch.linalg.svdvals(rows - rows.mean(1, keepdim=True)).square()
-    shares = values / values.sum(1, keepdim=True)
-    return {f"pc {k + 1}": shares[:, k] for k in range(min(components, shares.shape[1]))}
+    now, start = (side[last].detach().cpu().double() for side in (trained.weights, trained.start))
+    parts = _outputs(trained.net, trained.weights, trained.images.test_images, trained.images.top)
+    features = torch.cat([part.features.double() for part in parts], dim=1)
+    covariance = torch.stack([torch.cov(model.T) for model in features]).cpu()
+    variances = torch.linalg.eigvalsh(covariance).flip(-1).clamp_min(0)
+    found = {"weights": _shares(now, components), "change": _shares(now - start, components)}
+    found["features"] = variances[:, :components] / variances.sum(1, keepdim=True)
+    return {f"{kind} {k + 1}": shares[:, k] for kind, shares in found.items() for k in range(shares.shape[1])}
 
 
 MEASURES: dict[str, Callable[[Trained], dict[str, Tensor]]] = {

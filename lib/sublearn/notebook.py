@@ -14,13 +14,20 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
-from myst_nb import glue
 
 from sublearn.figures import style
 from sublearn.settings import DATASETS
 
 matplotlib.use("agg")  # a figure appears where `show` puts it, not at the end of the cell that began it
 style()
+
+
+GLUE = "application/papermill.record/"  # the prefix under which MyST-NB finds what prose may quote
+
+
+def _glue(name: str, value: float) -> None:
+    """As `myst_nb.glue(name, value, display=False)`, whose import takes seconds in every kernel."""
+    display({f"{GLUE}text/plain": repr(value)}, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": GLUE}})
 
 
 def _results() -> Path | None:
@@ -54,12 +61,10 @@ def record(
     for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"), ("_n", "n")):
         if row[key] is not None:
             row[key] = int(row[key]) if key == "n" else float(row[key])
-            glue(name + suffix, row[key], display=False)
+            _glue(name + suffix, row[key])
     if folder := _results():
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
-            file.write(
-                json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n"
-            )
+            file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n")
 
 
 def record_summary(name: str, row: pd.Series, **labels: str) -> None:

@@ -20,6 +20,4 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
     True
     """
     name = repr((int(seed), *names)).encode()
-    return np.random.Generator(
-        np.random.SFC64(int.from_bytes(blake2b(name, digest_size=16).digest(), "little"))
-    )
+    return np.random.Generator(np.random.SFC64(int.from_bytes(blake2b(name, digest_size=16).digest(), "little")))

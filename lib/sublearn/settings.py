@@ -79,15 +79,11 @@ class Setting:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {least}")
         for name in ("shared", "perturbed"):
             if unknown := set(getattr(self, name)) - set(PARTS):
-                raise ValueError(
-                    f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}"
-                )
+                raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
-            raise ValueError(
-                "aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'"
-            )
+            raise ValueError("aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'")
 
 
 REF = Setting()

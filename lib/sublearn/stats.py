@@ -63,9 +63,7 @@ def paired(
             single = values.index.symmetric_difference(base.index)
             if len(single):
                 unit = _where(single[:1].to_frame().iloc[0].to_dict() | names)
-                raise ValueError(
-                    f"No partner{unit}: it has one of {over} = {level} and {against} only; run both."
-                )
+                raise ValueError(f"No partner{unit}: it has one of {over} = {level} and {against} only; run both.")
             rows.append(here | _difference(_finite(values - base[values.index], here)))
     return pd.DataFrame(rows)
 
@@ -114,9 +112,7 @@ def models_needed(
     return 2 + bisect_left(range(2, 10**15), power, key=lambda n: reached(abs(difference), n))
 
 
-def detectable(
-    n: int, sd: float, *, power: float = 0.8, alpha: float = 0.05, paired_correlation: float = 0.0
-) -> float:
+def detectable(n: int, sd: float, *, power: float = 0.8, alpha: float = 0.05, paired_correlation: float = 0.0) -> float:
     """Give the smallest difference that `n` models per arm show with this power; see `models_needed`."""
     if n < 2:
         raise ValueError(f"detectable needs 2 or more models per arm, got {n}.")
@@ -187,13 +183,9 @@ def _where(names: dict) -> str:
 def _finite(values: Sequence[float], names: dict | None = None) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        raise ValueError(
-            f"An interval needs 2 or more values, got {len(values)}{_where(names)}: run more models."
-        )
+        raise ValueError(f"An interval needs 2 or more values, got {len(values)}{_where(names)}: run more models.")
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"{np.sum(~np.isfinite(values))} of {len(values)} values are not finite{_where(names)}."
-        )
+        raise ValueError(f"{np.sum(~np.isfinite(values))} of {len(values)} values are not finite{_where(names)}.")
     return values
 
 
@@ -220,12 +212,8 @@ def _power_of(sd: float, alpha: float, correlation: float) -> Callable[[float, i
     scale = sd * (2 - 2 * correlation) ** 0.5 if correlation else sd
 
     def reached(difference: float, n: int) -> float:
-        tails = (
-            test.power(difference / scale, n, alpha / 2, alternative=side) for side in ("larger", "smaller")
-        )
+        tails = (test.power(difference / scale, n, alpha / 2, alternative=side) for side in ("larger", "smaller"))
         upper, lower = map(float, tails)
-        return np.nan_to_num(upper, nan=1.0) + np.nan_to_num(
-            lower
-        )  # scipy gives nan for some that are 1 or 0
+        return np.nan_to_num(upper, nan=1.0) + np.nan_to_num(lower)  # scipy gives nan for some that are 1 or 0
 
     return reached

@@ -85,9 +85,7 @@ def descent_limit(start: Array, *, head: Array, inputs: Array, targets: Array) -
     return start + np.linalg.pinv(inputs, rcond=NULL) @ missing @ np.linalg.pinv(head, rcond=NULL)
 
 
-def descend(
-    start: Array, *, head: Array, inputs: Array, targets: Array, steps: int, relu: bool = False
-) -> Array:
+def descend(start: Array, *, head: Array, inputs: Array, targets: Array, steps: int, relu: bool = False) -> Array:
     """Hidden weights `(..., input, width)` after `steps` of full-batch gradient descent from `start`.
 
     The loss is half the squared error per sample. The step size is 1 / (largest eigenvalue of X^T X / n times
@@ -178,8 +176,7 @@ def share_law(aux_dim: int, width: int):
     _check_dims(aux_dim, width)
     if aux_dim >= width:
         raise ValueError(
-            f"aux_dim = {aux_dim} is not below width = {width}, so the share is 1 in every draw; "
-            "ask for fewer logits"
+            f"aux_dim = {aux_dim} is not below width = {width}, so the share is 1 in every draw; ask for fewer logits"
         )
     return beta(aux_dim / 2, (width - aux_dim) / 2)
 

@@ -59,14 +59,11 @@ def _adam(pupil: Learner, gradients: Iterable[Tensor]) -> None:
 
 
 def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
-    """Cross-entropy of the class logits (model, batch, class) on labels (model, batch): mean over images, sum over models.
+    """Cross-entropy of class logits (model, batch, class) on labels (model, batch): mean over images, sum over models.
 
     Summed, not averaged, over models: else each model's step would depend on how many there are (Adam's epsilon).
     """
-    return (
-        F.cross_entropy(outputs.classes.flatten(0, 1).float(), labels.flatten(), reduction="sum")
-        / labels.shape[1]
-    )
+    return F.cross_entropy(outputs.classes.flatten(0, 1).float(), labels.flatten(), reduction="sum") / labels.shape[1]
 
 
 def _selected(outputs: Outputs, matched: str) -> Tensor:
@@ -127,15 +124,11 @@ def digit_batches(
         start += size
 
 
-def teach_epoch(
-    net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick
-) -> None:
+def teach_epoch(net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick) -> None:
     """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
     for images, labels in batches:
         labels = labels.to(device())
-        _descend(
-            net, teacher, images.to(device()), lambda outputs, labels=labels: cross_entropy(outputs, labels)
-        )
+        _descend(net, teacher, images.to(device()), lambda outputs, labels=labels: cross_entropy(outputs, labels))
         tick()
 
 
