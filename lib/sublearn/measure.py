@@ -97,27 +97,30 @@ def movement(trained: Trained) -> dict[str, Tensor]:
     return found
 
 
-def _shares(rows: Tensor, components: int) -> Tensor:
-    """Shares of variance (model, component) of the leading principal components of rows (model, row, column)."""
-    values = torch.linalg.svdvals(rows - rows.mean(1, keepdim=True)).square()
-    return values[:, :components] / values.sum(1, keepdim=True).clamp_min(1e-300)
+def _spectrum(kind: str, variances: Tensor, components: int) -> dict[str, Tensor]:
+    """Shares of the leading variances (model, component) and the effective number, (sum)^2 over sum of squares."""
+    total = variances.sum(1)
+    found = {f"{kind} {k + 1}": variances[:, k] / total for k in range(min(components, variances.shape[1]))}
+    return found | {f"{kind} number": total.square() / variances.square().sum(1)}
 
 
 def spectrum(trained: Trained, components: int = 12) -> dict[str, Tensor]:
     """Share of variance explained by the leading principal components of the second-to-last layer (after Roe, 2025).
 
     Of three things: `weights k`, the rows of the last hidden weight matrix; `change k`, the rows of that matrix less
-    its start (zero if it did not move); `features k`, the last hidden layer's response to the test images.
+    its start (not a number if it did not move); `features k`, the last hidden layer's response to the test images.
+    `KIND number` is the effective number of components, which is n for n equal ones.
     """
     *_, last = (name for name in trained.weights if name.startswith("hidden.") and name.endswith("weight"))
     now, start = (side[last].detach().cpu().double() for side in (trained.weights, trained.start))
     parts = _outputs(trained.net, trained.weights, trained.images.test_images, trained.images.top)
-    features = torch.cat([part.features.double() for part in parts], dim=1)
-    covariance = torch.stack([torch.cov(model.T) for model in features]).cpu()
-    variances = torch.linalg.eigvalsh(covariance).flip(-1).clamp_min(0)
-    found = {"weights": _shares(now, components), "change": _shares(now - start, components)}
-    found["features"] = variances[:, :components] / variances.sum(1, keepdim=True)
-    return {f"{kind} {k + 1}": shares[:, k] for kind, shares in found.items() for k in range(shares.shape[1])}
+    features = torch.cat([part.features.double() for part in parts], dim=1).cpu()
+    found = {}
+    for kind, rows in {"weights": now, "change": now - start, "features": features}.items():
+        centered = rows - rows.mean(1, keepdim=True)
+        variances = torch.linalg.eigvalsh(centered.mT @ centered).flip(-1).clamp_min(0)
+        found |= _spectrum(kind, variances, components)
+    return found
 
 
 MEASURES: dict[str, Callable[[Trained], dict[str, Tensor]]] = {
