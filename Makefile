@@ -3,6 +3,7 @@
 # make smoke    the whole book on embedded data, minutes        make lab     JupyterLab on the notebooks
 # make lint     style of code and notebooks                     make serve   read the book at http://localhost:8000
 # make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
+# make readme   the README's figure, from the book that was built last
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
@@ -16,7 +17,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PRESS := $(BIN)/python -m press
 
-.PHONY: book smoke run why test lint lab serve bench clean browser pins
+.PHONY: book smoke run why test lint lab serve bench clean browser pins readme
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -47,6 +48,11 @@ serve: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench.py $(ARGS)
+
+readme: $(READY)
+	$(BIN)/python -c "import json; cells = json.load(open('_build/executed/laptop/02_mnist_replication.ipynb'))['cells']; \
+	  print(next(''.join(o['data']['image/svg+xml']) for c in cells for o in c.get('outputs', []) \
+	  if 'image/svg+xml' in o.get('data', {})), end='')" > book/_static/readme.svg
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
