@@ -163,7 +163,7 @@ def growth():
 
 def book_times():
     """Rows on the notebooks' last execution on this machine, where the press has noted it."""
-    for path in sorted((ROOT / "_build" / "executed").glob("*/times.json")):
+    for path in sorted((ROOT / "_build" / "press").glob("*/times.json")):
         for name, seconds in json.loads(path.read_text(encoding="utf8")).items():
             yield f"{path.parent.name}_{name}", float(seconds), "s, last execution"
 
