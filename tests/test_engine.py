@@ -417,8 +417,10 @@ def test_untrained_accuracy_is_near_chance_and_measures_are_shares():
     untrained = table[table.role == "untrained"]
     assert untrained.accuracy.mean() < 0.25
     assert (untrained.ceiling == untrained.accuracy).all()
-    shares = table[[column for column in table if column.startswith("weights ")]]
-    assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (shares.diff(axis=1).iloc[:, 1:] <= 1e-12).all().all()
+    for kind in ("weights", "features"):
+        shares = table[[f"{kind} {k}" for k in range(1, 13)]]
+        assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (shares.diff(axis=1).iloc[:, 1:] <= 1e-12).all().all()
+        assert table[f"{kind} number"].between(1, 16).all()
     assert (table.probe > table.accuracy - 0.02).all()
 
 
