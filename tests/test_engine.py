@@ -217,6 +217,9 @@ def test_unshared_parts_come_from_another_stream_and_the_rest_stays():
     partly = experiment._starts(replace(TINY, shared=("hidden", "aux_head")), 0, [0, 1])
     assert torch.equal(shared["hidden.1.weight"], partly["hidden.1.weight"])
     assert not torch.equal(shared["class_head.weight"], partly["class_head.weight"])
+    first = experiment._starts(replace(TINY, shared=("hidden.0",)), 0, [0, 1])
+    assert torch.equal(shared["hidden.0.weight"], first["hidden.0.weight"])
+    assert not torch.equal(shared["hidden.1.weight"], first["hidden.1.weight"])
     alone = experiment._starts(replace(TINY, shared=()), 0, [0, 1])
     assert not any(torch.equal(shared[name], alone[name]) for name in shared if name.endswith("weight"))
 
@@ -305,7 +308,8 @@ def test_batch_sizes_cover_every_image_once():
         ({"hidden": ()}, "hidden is"),
         ({"hidden": (8, 0)}, "hidden is"),
         ({"matched": "ghost"}, "matched is 'ghost'; choose one of aux, classes, all"),
-        ({"shared": ("body",)}, "shared names body; the parts are hidden, class_head, aux_head"),
+        ({"shared": ("body",)}, "shared names body; the parts are hidden, class_head, aux_head, hidden.0, hidden.1"),
+        ({"perturbed": ("hidden.2",)}, "perturbed names hidden.2"),
         ({"lr": -1.0}, "lr is -1.0"),
         ({"lr": float("nan")}, "lr is nan"),
     ],

@@ -20,7 +20,7 @@ from sublearn.inputs import batch_sizes, noise_batches
 from sublearn.machine import device, progress, side_by_side
 from sublearn.measure import MEASURES, Trained, accuracy
 from sublearn.seeds import stream
-from sublearn.settings import PARTS, REF, Setting, columns, difference
+from sublearn.settings import REF, Setting, columns, difference
 from sublearn.store import Cell, Plan
 
 
@@ -59,10 +59,8 @@ def _initial(setting: Setting, seed: int, models: Sequence[int], owner: str = "i
 
 def _starts(setting: Setting, seed: int, models: Sequence[int]) -> Weights:
     """Initial weights of the students: those of the same model's teacher, but for what is unshared or perturbed."""
-    own = [part for part in PARTS if part not in setting.shared]
-    start = ensemble.transplant(
-        _initial(setting, seed, models), source=_initial(setting, seed, models, "own start"), parts=own
-    )
+    shared, own = (_initial(setting, seed, models, owner) for owner in ("init", "own start"))
+    start = ensemble.transplant(own, source=shared, parts=setting.shared)
     return ensemble.perturbed(start, parts=setting.perturbed, scale=setting.perturbation, seed=seed, models=models)
 
 

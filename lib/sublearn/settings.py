@@ -42,7 +42,8 @@ class Setting:
     epochs, lr: the student's training (Adam) on `inputs_per_epoch` images of the family `inputs` in each epoch:
         the same images in every epoch, or with `fresh_inputs` new ones at each step.
     matched, loss, temperature: which logits the student matches, by KL divergence or by mean squared error.
-    shared: the parts whose initial weights the student has from the teacher's side; the others are its own.
+    shared: the parts ("hidden", "hidden.0", "class_head", ...) whose initial weights the student has in common with
+        the teacher; the others are its own.
     perturbed, perturbation: Gaussian noise added to these parts of the student's initial weights, its sd in units
         of each tensor's own sd.
     pairing: whose teacher model i learns from: its "own" (the one that started from the same weights), that of a random
@@ -77,9 +78,10 @@ class Setting:
         for name, least in AT_LEAST.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {least}")
+        parts = [*PARTS, *(f"hidden.{layer}" for layer in range(len(self.hidden)))]
         for name in ("shared", "perturbed"):
-            if unknown := set(getattr(self, name)) - set(PARTS):
-                raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+            if unknown := set(getattr(self, name)) - set(parts):
+                raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
