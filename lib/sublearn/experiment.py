@@ -18,7 +18,7 @@ from sublearn import data, ensemble, store, training
 from sublearn.ensemble import Weights
 from sublearn.inputs import batch_sizes, noise_batches
 from sublearn.machine import device, progress, side_by_side
-from sublearn.measure import MEASURES, Trained, accuracy
+from sublearn.measure import MEASURES, Trained, own, trained
 from sublearn.seeds import stream
 from sublearn.settings import REF, Setting, columns, difference
 from sublearn.store import Cell, Plan
@@ -91,23 +91,22 @@ def _train_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[in
             side_by_side(partial(_teach, setting=setting, seed=plan.seed, tick=bar.update), groups)
 
 
-def _measured(trained: Trained, plan: Plan) -> list[dict[str, float]]:
+def _measured(network: Trained, measures: Iterable[str] = ()) -> list[dict[str, float]]:
     """One row of numbers per model."""
-    found = {"accuracy": accuracy(trained.net, trained.weights, trained.images)}
-    for name in plan.measures:
-        found |= MEASURES[name](trained)
+    found = own(network)
+    for name in measures:
+        found |= MEASURES[name](network)
     return [{name: float(values[row]) for name, values in found.items()} for row in range(len(found["accuracy"]))]
 
 
 def _measure_teacher(models: list[int], *, setting: Setting, plan: Plan) -> None:
     net, images = _network(setting), _images(setting.dataset)
     start, teacher = _initial(setting, plan.seed, models), _teachers(setting, plan.seed, models)
-    untrained = _measured(Trained(net, start, start, teacher, images), plan)
-    trained = _measured(Trained(net, teacher, start, teacher, images), plan)
-    for model, before, after in zip(models, untrained, trained):
+    before, after = (trained(net, now, start=start, teacher=teacher, images=images) for now in (start, teacher))
+    for model, *measured in zip(models, _measured(before, plan.measures), _measured(after, plan.measures)):
         rows = [
-            {"role": "untrained", "epoch": 0} | before,
-            {"role": "teacher", "epoch": setting.teacher_epochs} | after,
+            {"role": "untrained", "epoch": 0} | measured[0],
+            {"role": "teacher", "epoch": setting.teacher_epochs} | measured[1],
         ]
         store.keep_teacher_rows(setting, model, plan, rows)
 
@@ -160,8 +159,8 @@ def _distill(job: Job, *, plan: Plan, tick: training.Tick) -> None:
     for epoch in range(max(setting.epochs for setting in job.settings) + 1):
         for setting, student, start, reached in zip(job.settings, students, starts, rows):
             if epoch == setting.epochs or (epoch in plan.checkpoints and epoch < setting.epochs):
-                now = Trained(student.net, student.pupil.weights, start, teacher, images)
-                reached.append((epoch, _measured(now, plan if epoch == setting.epochs else plan._replace(measures=()))))
+                now = trained(student.net, student.pupil.weights, start=start, teacher=teacher, images=images)
+                reached.append((epoch, _measured(now, plan.measures if epoch == setting.epochs else ())))
             if epoch == setting.epochs:
                 _keep(setting, job, plan, reached)
         active = [student for setting, student in zip(job.settings, students) if epoch < setting.epochs]
