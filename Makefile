@@ -36,7 +36,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check lib tests notebooks
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)

@@ -199,6 +199,11 @@ def _validate(models: int, measures: Sequence[str]) -> None:
         raise ValueError(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
 
 
+def _cells(setting: Setting, seed: int, models: int) -> list[Cell]:
+    plain = replace(setting, pairing="own")  # a fixed point of the permutation is the student of the "own" arm
+    return [Cell(plain, *pair) for pair in enumerate(partners(setting.pairing, seed, models))]
+
+
 def run(
     settings: Sequence[Setting] | Mapping[str, Setting] = (REF,),
     *,
@@ -218,12 +223,7 @@ def run(
     _validate(models, measures)
     named = _named(settings)
     plan = Plan(seed, tuple(sorted(set(checkpoints))), tuple(measures))
-    arms = {
-        name: [
-            Cell(replace(setting, pairing="own"), *pair) for pair in enumerate(partners(setting.pairing, seed, models))
-        ]
-        for name, setting in named.items()
-    }
+    arms = {name: _cells(setting, seed, models) for name, setting in named.items()}
     _train_teachers(named.values(), plan, range(models))
     _measure_teachers(named.values(), plan, range(models))
     _train_students((cell for cells in arms.values() for cell in cells), plan)
