@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from reference import stacked_accuracy, stacked_run
-from sublearn import data, ensemble, experiment, training
+from sublearn import cohort, data, ensemble, training
 from sublearn.cache import ROOT
-from sublearn.inputs import noise_batches
+from sublearn.families import scaled
+from sublearn.inputs import input_batches
 from sublearn.machine import hardware, precision, side_by_side
 from sublearn.measure import accuracy
 from sublearn.settings import REF
@@ -54,35 +55,27 @@ def matrix_rate(size=3072, repeats=4):
 
 
 def distill(model, *, settings, seed=0):
-    """As experiment._distill, without evaluation and files: nothing but the training loop."""
-    images = experiment._images("mnist")
-    teacher = experiment._teachers(settings[0], seed, [model])
-    net = experiment._network(settings[0])
-    students = [
-        training.Student(
-            experiment._network(setting),
-            training.learner(experiment._starts(setting, seed, [model]), setting.lr),
-            training.matching_loss(setting),
-        )
-        for setting in settings
-    ]
-    batches = noise_batches(settings[0], seed, [model], 0, images.train_images.shape[1])
-    training.distill_epoch(net, teacher=teacher, students=students, batches=batches, tick=int)
+    """As cohort._distill, without evaluation and files: nothing but the training loop."""
+    teacher = cohort._teachers(settings[0], seed, [model])
+    starts = [cohort._starts(setting, seed, [model], teacher) for setting in settings]
+    students = [cohort._student(setting, start, seed, [model]) for setting, start in zip(settings, starts)]
+    seen = {"teacher": teacher, "batches": input_batches(settings[0], seed, [model], 0), "done": 0, "tick": int}
+    training.distill_epoch(cohort._network(settings[0]), students=students, **seen)
     return students[0].pupil.weights
 
 
 def ours(models, arms):
     """Seconds of teaching and of distilling, peak memory before evaluation, accuracies of the first arm."""
-    images = experiment._images("mnist")
+    images = data.load("mnist")
     settings = [replace(ONE_EPOCH, **change) for change in ARMS[:arms]]
     rate = matrix_rate()
     start = time.perf_counter()
-    side_by_side(partial(experiment._teach, setting=ONE_EPOCH, seed=0, tick=int), [[m] for m in range(models)])
+    side_by_side(partial(cohort._teach, settings=[ONE_EPOCH], seed=0, tick=int), [[m] for m in range(models)])
     taught = time.perf_counter()
     weights = side_by_side(partial(distill, settings=settings), range(models))
     done = time.perf_counter()
     rate, peak = max(rate, matrix_rate()), peak_gib()
-    net, teachers = experiment._network(ONE_EPOCH), experiment._teachers(ONE_EPOCH, 0, range(models))
+    net, teachers = cohort._network(ONE_EPOCH), cohort._teachers(ONE_EPOCH, 0, range(models))
     students = ensemble.transplant(teachers, source=teachers, parts=[])
     students = {name: torch.cat([one[name].detach() for one in weights]) for name in students}
     return {
@@ -98,12 +91,12 @@ def ours(models, arms):
 def published(models):
     """The same for the published method."""
     images = data.load("mnist")
-    scaled = [training.scaled(levels, 255).view(-1, 1, 28, 28) for levels in (images.train_images, images.test_images)]
+    pictures = [scaled(levels, 255).view(-1, 1, 28, 28) for levels in (images.train_images, images.test_images)]
     torch.manual_seed(0)
     start = time.perf_counter()
-    nets = stacked_run(scaled[0], images.train_labels, models=models)
+    nets = stacked_run(pictures[0], images.train_labels, models=models)
     seconds, peak = time.perf_counter() - start, peak_gib()
-    teacher, student = (stacked_accuracy(net, (scaled[1], images.test_labels)) for net in nets)
+    teacher, student = (stacked_accuracy(net, (pictures[1], images.test_labels)) for net in nets)
     return {"seconds": seconds, "peak_gib": peak, "teacher": teacher, "student": student}
 
 

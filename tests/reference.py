@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sublearn.inputs import noise_batches
+from sublearn.inputs import input_batches
 from sublearn.training import digit_batches
 
 
@@ -45,7 +45,7 @@ def plain_run(setting, weights, images, *, seed, model):
             optimizer.step()
     optimizer = torch.optim.Adam(student.parameters(), lr=setting.lr)
     for epoch in range(setting.epochs):
-        for (noise,) in noise_batches(setting, seed, [model], epoch, images.train_images.shape[1]):
+        for (noise,) in input_batches(setting, seed, [model], epoch):
             optimizer.zero_grad()
             goal = teacher(noise)[1].detach()
             F.kl_div(student(noise)[1].log_softmax(-1), goal.softmax(-1), reduction="batchmean").backward()

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from reference import plain_run
-from sublearn import data, ensemble, experiment, store
+from sublearn import cohort, data, ensemble, experiment, store
 from sublearn.cache import code_digest, digest, imported, read_json, write_atomic
-from sublearn.ensemble import apply, initial, network, perturbed, transplant
-from sublearn.inputs import batch_sizes, noise_batches, uniform
+from sublearn.ensemble import apply, initial, inner, network, perturbation, transplant, without
+from sublearn.families import Draw, uniform
+from sublearn.inputs import batch_sizes, images_of, input_batches
 from sublearn.measure import accuracy
 from sublearn.seeds import stream
-from sublearn.settings import PARTS, REF, Setting, difference, grid, reference
-from sublearn.training import Outputs, _descend, cross_entropy, learner, matching_loss
+from sublearn.settings import PARTS, REF, Setting, compact, difference, grid, reference
+from sublearn.training import Outputs, Rule, _gradients, _step, cross_entropy, learner, matching_loss
 
 TINY = replace(reference("digits"), hidden=(16, 12), teacher_epochs=2, epochs=2, inputs_per_epoch=700, batch_size=256)
 
@@ -36,7 +37,7 @@ def run(*args, **kwargs):
 
 def net_and_start(setting, models, seed=0):
     net = network(setting, 64, 10)
-    return net, initial(net, setting.init, seed, models)
+    return net, initial(net, setting, seed, models)
 
 
 # ---------------------------------------------------------------- the same numbers as plain torch.nn
@@ -90,19 +91,63 @@ def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
         assert a is None or torch.allclose(a, b, atol=1e-6)
 
 
-def test_adam_step_is_that_of_torch_optim():
+def plain_optimizer(rule, parameters):
+    if rule.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rule.lr, weight_decay=rule.weight_decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule.optimizer]
+    return kind(parameters, lr=rule.lr, weight_decay=rule.weight_decay)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(1e-2),
+        Rule(1e-2, "adam", weight_decay=0.1),
+        Rule(1e-2, "adamw", weight_decay=0.1),
+        Rule(1e-2, "sgd", weight_decay=0.1),
+        Rule(1e-2, steps=4),
+    ],
+)
+def test_steps_are_those_of_torch_optim(rule):
     net, start = net_and_start(TINY, [0, 1])
-    pupil = learner(start, 1e-2)
+    pupil = learner(start, rule)
     copies = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
-    optimizer = torch.optim.Adam(copies.values(), lr=1e-2)
+    optimizer = plain_optimizer(rule, copies.values())
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, rule.steps or 10**9)
     images, labels = torch.randn(2, 8, 64), torch.arange(16).view(2, 8) % 10
-    for _ in range(3):
-        _descend(net, pupil, images, lambda outputs: cross_entropy(outputs, labels))
+    for done in range(3):
+        _step(pupil, _gradients(net, pupil, images, lambda outputs: cross_entropy(outputs, labels)), done)
         optimizer.zero_grad()
-        cross_entropy(apply(net, copies, images), labels).backward()
+        (cross_entropy(apply(net, copies, images), labels) + 0 * sum(t.sum() for t in copies.values())).backward()
         optimizer.step()
+        schedule.step()
     for name, tensor in copies.items():
-        assert torch.allclose(tensor, pupil.weights[name], atol=1e-6), name
+        assert torch.allclose(tensor, pupil.weights[name], atol=2e-6), name
+
+
+def test_without_bias_correction_the_first_step_is_smaller_by_the_known_factor():
+    net, start = net_and_start(TINY, [0])
+    images, labels = torch.randn(1, 8, 64), torch.arange(8).view(1, 8)
+    moved = {}
+    for kind in ("adam", "adam_uncorrected"):
+        pupil = learner(start, Rule(1e-2, kind))
+        _step(pupil, _gradients(net, pupil, images, lambda outputs: cross_entropy(outputs, labels)), 0)
+        moved[kind] = (pupil.weights["class_head.weight"] - start["class_head.weight"]).detach()
+    # Adam moves by g / |g| = 1; uncorrected by (1 - 0.9) g / sqrt((1 - 0.999) g^2) = 0.1 / sqrt(0.001) = 3.162
+    big = moved["adam"].abs() > 0.0099
+    assert torch.allclose(moved["adam_uncorrected"][big] / moved["adam"][big], torch.tensor(10**0.5), rtol=1e-2)
+
+
+def test_frozen_parts_stay_and_the_rest_moves():
+    setting = replace(TINY, matched="all", frozen=("class_head",), teacher_frozen=("class_head", "hidden.0"))
+    table = run([setting], models=2, measures=["movement"])
+    for role, still, moving in (
+        ("student", ["class_head"], ["aux_head", "hidden.0", "hidden.1"]),
+        ("teacher", ["class_head", "hidden.0", "aux_head"], ["hidden.1"]),
+    ):
+        rows = table[table.role == role]
+        assert all((rows[f"moved {part}"] == 0).all() for part in still)
+        assert all((rows[f"moved {part}"] > 0).all() for part in moving)
 
 
 # ---------------------------------------------------------------- ensembles and pairing
@@ -213,14 +258,14 @@ def test_one_model_has_no_other_teacher():
 
 
 def test_unshared_parts_come_from_another_stream_and_the_rest_stays():
-    shared = experiment._starts(TINY, 0, [0, 1])
-    partly = experiment._starts(replace(TINY, shared=("hidden", "aux_head")), 0, [0, 1])
+    shared = cohort._starts(TINY, 0, [0, 1], {})
+    partly = cohort._starts(replace(TINY, shared=("hidden", "aux_head")), 0, [0, 1], {})
     assert torch.equal(shared["hidden.1.weight"], partly["hidden.1.weight"])
     assert not torch.equal(shared["class_head.weight"], partly["class_head.weight"])
-    first = experiment._starts(replace(TINY, shared=("hidden.0",)), 0, [0, 1])
+    first = cohort._starts(replace(TINY, shared=("hidden.0",)), 0, [0, 1], {})
     assert torch.equal(shared["hidden.0.weight"], first["hidden.0.weight"])
     assert not torch.equal(shared["hidden.1.weight"], first["hidden.1.weight"])
-    alone = experiment._starts(replace(TINY, shared=()), 0, [0, 1])
+    alone = cohort._starts(replace(TINY, shared=()), 0, [0, 1], {})
     assert not any(torch.equal(shared[name], alone[name]) for name in shared if name.endswith("weight"))
 
 
@@ -237,43 +282,132 @@ def test_transplant_copies_named_parts_only():
 
 
 def test_perturbation_has_the_size_asked_for_and_spares_the_rest():
-    _, start = net_and_start(replace(TINY, hidden=(128, 128)), [0, 1])
-    moved = perturbed(start, parts=["hidden"], scale=0.1, seed=0, models=[0, 1])
-    change = (moved["hidden.0.weight"] - start["hidden.0.weight"]).std() / start["hidden.0.weight"].std()
-    assert 0.09 < change < 0.11
-    assert torch.equal(moved["class_head.weight"], start["class_head.weight"])
+    setting = replace(TINY, hidden=(128, 128), perturbed=("hidden",), perturbation=0.1)
+    _, start = net_and_start(setting, [0, 1])
+    relative = perturbation(start, setting, 0, [0, 1])
+    assert 0.09 < relative["hidden.0.weight"].std() / start["hidden.0.weight"].std() < 0.11
+    assert set(relative) == {name for name in start if name.startswith("hidden")}
+    absolute = perturbation(start, replace(setting, perturbation_kind="absolute"), 0, [0, 1])
+    assert 0.098 < absolute["hidden.0.weight"].std() < 0.102
+    assert 0.08 < absolute["hidden.1.bias"].std() < 0.12  # relative to a bias of zeros it would be nothing
+    assert perturbation(start, replace(setting, perturbed=()), 0, [0, 1]) == {}
+
+
+def test_orthogonal_noise_has_no_part_along_the_gradient_and_keeps_its_length():
+    setting = replace(TINY, perturbed=("hidden",), perturbation=0.1)
+    _, start = net_and_start(setting, [0, 1])
+    noise = perturbation(start, setting, 0, [0, 1])
+    gradient = {name: torch.randn_like(tensor) + 300 * noise.get(name, tensor) for name, tensor in start.items()}
+    left = without(noise, gradient=gradient)
+    assert (inner(noise, gradient).abs() > 1).all()
+    assert (inner(left, gradient).abs() < 1e-3).all()
+    assert torch.allclose(inner(left, left), inner(noise, noise), rtol=1e-5)
+
+
+def test_orthogonal_perturbation_runs_and_differs_from_the_relative_one():
+    kinds = grid(TINY, perturbed=("hidden",), perturbation=0.3, perturbation_kind=["relative", "orthogonal"])
+    students = run(kinds, models=2, measures=["movement"]).query("role == 'student'")
+    assert students["moved hidden.0"].nunique() == 4
 
 
 @pytest.mark.parametrize("init", ["normal", "torch"])
 def test_initial_law(init):
-    net = network(Setting(hidden=(300, 200), init=init), 784, 10)
-    weight = initial(net, init, 0, [0, 1])["hidden.0.weight"]
-    expected = 784**-0.5 / (1 if init == "normal" else 3**0.5)
+    setting = Setting(hidden=(300, 200), init=init, init_scale=2.0)
+    weight = initial(network(setting, 784, 10), setting, 0, [0, 1])["hidden.0.weight"]
+    expected = 2 * 784**-0.5 / (1 if init == "normal" else 3**0.5)
     assert weight.shape == (2, 300, 784)
     assert abs(weight.std().item() / expected - 1) < 0.01
     assert abs(weight.mean().item()) < 4 * expected / weight.numel() ** 0.5
     assert abs(np.corrcoef(weight[0].flatten(), weight[1].flatten())[0, 1]) < 0.01
 
 
+def test_logit_noise_is_unbiased_of_the_size_asked_for_and_named_by_model():
+    goal = Outputs(torch.zeros(2, 4000, 1), torch.zeros(2, 4000, 10), torch.randn(2, 4000, 3) * torch.tensor([1, 2, 5]))
+    student = goal._replace(aux=torch.zeros(2, 4000, 3))
+    loss = {}
+    for noise in (0.0, 0.5):
+        setting = Setting(loss="mse", logit_noise=noise)
+        loss[noise] = matching_loss(setting, [stream(0, "logit noise", model) for model in (0, 1)])(student, goal)
+    assert 1.2 < loss[0.5] / loss[0.0] < 1.3  # variance 1 + 0.5 ** 2
+    one = goal._replace(aux=goal.aux[1:])
+    alone = matching_loss(setting, [stream(0, "logit noise", 1)])(one._replace(aux=student.aux[1:]), one)
+    both = matching_loss(setting, [stream(0, "logit noise", model) for model in (0, 1)])
+    first = matching_loss(setting, [stream(0, "logit noise", 0)])
+    zero = goal._replace(aux=goal.aux[:1])
+    assert torch.isclose(alone + first(zero._replace(aux=student.aux[:1]), zero), both(student, goal))
+
+
+# ---------------------------------------------------------------- what the teacher learns
+
+
+def test_classes_images_and_validation_select_what_they_say():
+    whole = data.load("digits")
+    few = images_of(replace(TINY, classes=4, teacher_images=100))
+    assert few.classes == 4 and len(few.train_images) == 100 and set(few.train_labels.tolist()) == {0, 1, 2, 3}
+    assert len(few.test_labels) == (whole.test_labels < 4).sum()
+    held = images_of(replace(TINY, evaluated="validation"))
+    assert torch.equal(torch.cat([held.train_images, held.test_images]), whole.train_images)
+    assert len(held.test_images) == len(whole.train_images) // 6
+    with pytest.raises(ValueError, match=r"classes is 11; digits has 10"):
+        images_of(replace(TINY, classes=11))
+    with pytest.raises(ValueError, match="teacher_images is 9999; there are 1297"):
+        run([replace(TINY, teacher_images=9999)], models=1)
+
+
+def test_a_network_of_few_classes_has_as_many_class_logits():
+    table = run([replace(TINY, classes=2, teacher_epochs=8)], models=2)
+    assert (table[table.role == "teacher"].accuracy > 0.9).all()
+
+
+def test_teachers_on_the_way_are_the_shorter_teachers(tmp_path, monkeypatch):
+    many = run(grid(TINY, teacher_epochs=[0, 1, 2]), models=2)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "alone")
+    for epochs in (0, 1, 2):
+        alone = run([replace(TINY, teacher_epochs=epochs)], models=2)
+        assert many[many.teacher_epochs == epochs].accuracy.tolist() == alone.accuracy.tolist()
+
+
+def test_predictors_are_shares_and_a_student_of_its_own_start_has_coverage():
+    table = run([reference("digits")], models=2, measures=["predictors"])
+    students = table[table.role == "student"]
+    names = ["logit correlation", "coverage", "head similarity", "CKA", "weight cosine"]
+    assert ((students[names] > 0) & (students[names] <= 1)).all(axis=None)
+    assert (students["effective rank"].between(1, 64)).all()
+    other = run([replace(reference("digits"), shared=())], models=2, measures=["predictors"])
+    assert (other[other.role == "student"]["coverage"].abs() < 0.05).all()
+    assert (students["coverage"] > 0.05).all()
+
+
+def test_measuring_does_not_change_what_is_measured(tmp_path, monkeypatch):
+    noisy = replace(TINY, logit_noise=0.5)
+    plain = run([noisy], models=1)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "measured")
+    assert run([noisy], models=1, measures=["predictors"]).accuracy.tolist() == plain.accuracy.tolist()
+
+
 # ---------------------------------------------------------------- noise
+
+
+def _uniform(out, seed=0):
+    uniform(Draw(stream(seed, "inputs", "uniform", 0, 0), seed, 0, 1.0, "digits", None), out)
+    return out
 
 
 def test_noise_is_uniform_independent_and_named():
     out = torch.empty(1000, 784)
-    uniform(stream(0, "inputs", "uniform", 0, 0), out)
+    _uniform(out)
     assert -1 <= out.min() < -0.999 and 0.999 < out.max() < 1
     counts = torch.histc(out, 64, -1, 1)
     expected = out.numel() / 64
     assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-squared, 63 degrees: mean 63, sd 11
     assert abs(np.corrcoef(out[0], out[1])[0, 1]) < 0.15
     assert abs((out[:, :-1] * out[:, 1:]).mean()) < 0.002
-    again = uniform(stream(0, "inputs", "uniform", 0, 0), torch.empty(1000, 784))
-    assert torch.equal(out, again)
-    assert not torch.equal(out, uniform(stream(1, "inputs", "uniform", 0, 0), torch.empty(1000, 784)))
+    assert torch.equal(out, _uniform(torch.empty(1000, 784)))
+    assert not torch.equal(out, _uniform(torch.empty(1000, 784), seed=1))
 
 
 def _epoch(setting, epoch, models=(0,)):
-    return [batch.clone() for batch in noise_batches(setting, 0, list(models), epoch, 64)]
+    return [batch.clone() for batch in input_batches(setting, 0, list(models), epoch)]
 
 
 def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
@@ -289,6 +423,12 @@ def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
 def test_noise_of_a_model_does_not_depend_on_the_others():
     together, alone = _epoch(TINY, 0, models=(0, 3)), _epoch(TINY, 0, models=(3,))
     assert all(torch.equal(a[1], b[0]) for a, b in zip(together, alone))
+
+
+def test_unique_inputs_are_as_few_as_asked_for_and_all_are_seen():
+    setting = replace(TINY, inputs_per_epoch=1100, batch_size=100, unique_inputs=300)
+    seen = torch.cat(_epoch(setting, 0) + _epoch(setting, 1), 1)[0]
+    assert len(seen) == 2200 and len(torch.unique(seen, dim=0)) == 300
 
 
 def test_batch_sizes_cover_every_image_once():
@@ -312,6 +452,12 @@ def test_batch_sizes_cover_every_image_once():
         ({"perturbed": ("hidden.2",)}, "perturbed names hidden.2"),
         ({"lr": -1.0}, "lr is -1.0"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"classes": 1}, "classes is 1; it must be at least 2"),
+        ({"inputs": "mixture", "strength": 1.2}, "strength of 'mixture' is 1.2; the share of the image lies in 0.0 to"),
+        ({"inputs": "constant", "standardized": True}, "an image of one grey level has no variance"),
+        ({"unique_inputs": 1000}, "unique_inputs is 1000; without fresh_inputs it must be whole batches of 1024"),
+        ({"optimizer": "adagrad"}, "optimizer is 'adagrad'; choose one of adam, adam_uncorrected, adamw, sgd"),
+        ({"frozen": ("head",)}, "frozen names head; the parts are"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_trains(wrong, message):
@@ -320,7 +466,7 @@ def test_a_wrong_setting_is_refused_before_anything_trains(wrong, message):
 
 
 def test_a_misspelt_axis_names_the_right_ones():
-    with pytest.raises(TypeError, match="no setting is called learning_rate; there are dataset, hidden"):
+    with pytest.raises(TypeError, match="no setting is called learning_rate; there are dataset, classes"):
         grid(learning_rate=[1e-3])
     with pytest.raises(ValueError, match="no measure is called acuracy"):
         run([TINY], measures=["acuracy"])
@@ -335,6 +481,7 @@ def test_grid_and_names():
     assert difference(REF) == "REF" == difference(reference("digits"))
     assert grid(hidden=[(8,), (8, 8)])[1].hidden == (8, 8)
     assert set(PARTS) == set(REF.shared)
+    assert compact("mnist").hidden == (128, 128) and compact("digits") == reference("digits")
 
 
 # ---------------------------------------------------------------- results on disk
@@ -355,8 +502,8 @@ def test_a_finished_arm_is_not_trained_again(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(experiment.training, "teach_epoch", refuse)
-    monkeypatch.setattr(experiment.training, "distill_epoch", refuse)
+    monkeypatch.setattr(cohort.training, "teach_epoch", refuse)
+    monkeypatch.setattr(cohort.training, "distill_epoch", refuse)
     assert run([TINY], models=2).equals(first)
     with pytest.raises(AssertionError, match="trained again"):
         run([replace(TINY, lr=1e-3)], models=2)

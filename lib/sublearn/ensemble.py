@@ -65,14 +65,15 @@ def _torch(draw: np.random.Generator, name: str, shape: torch.Size, fan_in: int)
 LAWS: dict[str, Callable] = {"normal": _normal, "torch": _torch}
 
 
-def initial(net: nn.Module, init: str, seed: int, models: Sequence[int], owner: str = "init") -> Weights:
+def initial(net: nn.Module, setting: Setting, seed: int, models: Sequence[int], owner: str = "init") -> Weights:
     """Initial weights of the named models. The first rows of a wider auxiliary head are those of a narrower one.
 
-    init: "normal" is N(0, 1/fan_in) with zero biases, "torch" the uniform law of nn.Linear. `owner` names the stream.
+    The law is `setting.init`, times `setting.init_scale`; `owner` names the stream.
     """
+    law, scale = LAWS[setting.init], np.float32(setting.init_scale)
 
     def draw(model: int, name: str, shape: torch.Size) -> Tensor:
-        return torch.from_numpy(LAWS[init](stream(seed, owner, model, name), name, shape, _fan_in(net, name)))
+        return torch.from_numpy(law(stream(seed, owner, model, name), name, shape, _fan_in(net, name)) * scale)
 
     return {
         name: torch.stack([draw(model, name, parameter.shape) for model in models])
@@ -86,20 +87,37 @@ def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weigh
     return {name: (source if name.startswith(parts) and parts else into)[name].clone() for name in into}
 
 
-def perturbed(weights: Weights, *, parts: Iterable[str], scale: float, seed: int, models: Sequence[int]) -> Weights:
-    """Copy with Gaussian noise added to the named parts, its sd `scale` times the sd of each model's tensor."""
-    parts = tuple(parts)
+def perturbation(weights: Weights, setting: Setting, seed: int, models: Sequence[int]) -> Weights:
+    """Gaussian noise for the perturbed parts, its sd `setting.perturbation`: absolute, or times each tensor's own."""
+    absolute = setting.perturbation_kind == "absolute"
 
-    def noisy(model: int, name: str, tensor: Tensor) -> Tensor:
+    def noise(model: int, name: str, tensor: Tensor) -> Tensor:
         draw = stream(seed, "perturbation", model, name).standard_normal(tensor.shape, dtype=np.float32)
-        return tensor + scale * tensor.std(correction=0) * torch.from_numpy(draw).to(tensor.device)
+        unit = 1.0 if absolute else tensor.std(correction=0)
+        return setting.perturbation * unit * torch.from_numpy(draw)
 
     return {
-        name: torch.stack([noisy(model, name, row) for model, row in zip(models, tensor)])
-        if parts and name.startswith(parts)
-        else tensor.clone()
+        name: torch.stack([noise(model, name, row) for model, row in zip(models, tensor)])
         for name, tensor in weights.items()
+        if setting.perturbed and name.startswith(setting.perturbed)
     }
+
+
+def inner(one: Weights, other: Weights) -> Tensor:
+    """Inner product over the weights named by `one`: (model,), in double precision."""
+    return sum((one[name].double() * other[name].double()).flatten(1).sum(1) for name in one)
+
+
+def without(noise: Weights, *, gradient: Weights) -> Weights:
+    """The noise less its part along the gradient, model by model, brought back to its length."""
+    share = inner(noise, gradient) / inner({name: gradient[name] for name in noise}, gradient)
+    left = {name: tensor - _each(share, tensor) * gradient[name] for name, tensor in noise.items()}
+    length = (inner(noise, noise) / inner(left, left)).sqrt()
+    return {name: tensor * _each(length, tensor) for name, tensor in left.items()}
+
+
+def _each(factor: Tensor, tensor: Tensor) -> Tensor:
+    return factor.to(tensor).view(-1, *[1] * (tensor.dim() - 1))
 
 
 def _small(net: nn.Module) -> bool:

@@ -1,26 +1,60 @@
-"""What a student sees instead of digits: families of random images, made when they are needed and never stored."""
+"""What networks see: the teacher's images, and the batches of inputs a student is shown, made when they are needed."""
 
 from collections.abc import Iterator
+from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sublearn.data import Images
+from sublearn.families import FAMILIES, SD, Draw, load
 from sublearn.seeds import stream
-from sublearn.settings import Setting
+from sublearn.settings import INPUTS, Setting
+
+HELD_OUT = 6  # one training image in so many is kept for validation
 
 
-def uniform(generator: np.random.Generator, out: Tensor) -> Tensor:
-    """Fill `out` with independent uniform pixels on [-1, 1), in 65,536 equal steps.
+@cache
+def _images(dataset: str, classes: int | None, count: int | None, evaluated: str) -> Images:
+    images = load(dataset)
+    training, test = (images.train_images, images.train_labels), (images.test_images, images.test_labels)
+    if evaluated == "validation":
+        last = len(training[0]) - len(training[0]) // HELD_OUT
+        training, test = ([part[:last] for part in training], [part[last:] for part in training])
+    classes = classes or images.classes
+    if classes > images.classes:
+        raise ValueError(f"classes is {classes}; {images.name} has {images.classes}")
+    (pixels, labels), held = ([part[side[1] < classes] for part in side] for side in (training, test))
+    if count and count > len(labels):
+        raise ValueError(f"teacher_images is {count}; there are {len(labels)} in {classes} classes of {images.name}")
+    sides = {"train_images": pixels[:count], "train_labels": labels[:count]}
+    return images._replace(**sides, test_images=held[0], test_labels=held[1], classes=classes)
 
-    Sixteen random bits a pixel make this seven times faster than a float from every 32; a digit has 256 grey levels.
+
+def images_of(setting: Setting) -> Images:
+    """The teacher's training images and those on which accuracy is measured (`test_images`), as the setting has them.
+
+    Errors: ValueError where the data set has fewer classes or images than asked for.
     """
-    words = generator.integers(0, 2**64 - 1, -(-out.numel() // 4), dtype=np.uint64, endpoint=True)
-    steps = torch.from_numpy(words.view(np.int16)[: out.numel()]).view(out.shape)
-    return out.copy_(steps).mul_(2.0**-15)
+    return _images(setting.dataset, setting.classes, setting.teacher_images, setting.evaluated)
 
 
-FAMILIES = {"uniform": uniform}
+def _fill(out: Tensor, setting: Setting, seed: int, model: int, number: int | str) -> None:
+    """Make batch `number` of a model's inputs in `out` (batch, pixel)."""
+    strength = INPUTS[setting.inputs].usual if setting.strength is None else setting.strength
+    generator = stream(seed, "inputs", setting.inputs, model, number)
+    FAMILIES[setting.inputs](Draw(generator, seed, model, strength, setting.dataset, images_of(setting)), out)
+    if setting.standardized:
+        out -= out.mean(1, keepdim=True)
+        out *= SD / out.std(1, correction=0, keepdim=True).clamp_min(1e-6)
+
+
+def sample(setting: Setting, seed: int, models: list[int], count: int) -> Tensor:
+    """Inputs (model, count, pixel) of a setting's family that no student is trained on."""
+    out = torch.empty(len(models), count, images_of(setting).side ** 2)
+    for row, model in zip(out, models):
+        _fill(row, setting, seed, model, "sample")
+    return out
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
@@ -29,18 +63,29 @@ def batch_sizes(images: int, batch_size: int) -> list[int]:
     return [batch_size] * full + [rest] * bool(rest)
 
 
-def noise_batches(setting: Setting, seed: int, models: list[int], epoch: int, pixels: int) -> Iterator[Tensor]:
-    """The inputs of one epoch of distillation, batch by batch: (model, batch, pixel), in [-1, 1).
+def _numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[int]:
+    """Names of the batches of one epoch, in order; a smaller last batch stays the last one."""
+    full, rest = divmod(setting.inputs_per_epoch, setting.batch_size)
+    if setting.fresh_inputs:
+        first = epoch * (full + bool(rest))
+        return list(range(first, first + full + bool(rest)))
+    order = stream(seed, "input order", model, epoch).permutation(full)
+    if setting.unique_inputs:
+        order %= setting.unique_inputs // setting.batch_size
+    return [*order.tolist(), full][: full + bool(rest)]
+
+
+def input_batches(setting: Setting, seed: int, models: list[int], epoch: int) -> Iterator[Tensor]:
+    """The inputs of one epoch of distillation, batch by batch: (model, batch, pixel).
 
     A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;
-    otherwise every epoch makes the same batches again, in an order of its own. The next batch overwrites the tensor.
+    otherwise every epoch makes the same batches again, in an order of its own. Strength is not in the name, so sweeps
+    over it are paired. The next batch overwrites the tensor.
     """
     sizes = batch_sizes(setting.inputs_per_epoch, setting.batch_size)
-    full = setting.inputs_per_epoch // setting.batch_size  # a smaller last batch stays the last one
-    orders = [stream(seed, "input order", model, epoch).permutation(full).tolist() for model in models]
-    buffer = torch.empty(len(models), max(sizes), pixels)
+    numbers = [_numbers(setting, seed, model, epoch) for model in models]
+    buffer = torch.empty(len(models), max(sizes), images_of(setting).side ** 2)
     for k, size in enumerate(sizes):
-        for row, model, order in zip(buffer, models, orders):
-            number = epoch * len(sizes) + k if setting.fresh_inputs else [*order, full][k]
-            FAMILIES[setting.inputs](stream(seed, "inputs", setting.inputs, model, number), row[:size])
+        for row, model, names in zip(buffer, models, numbers):
+            _fill(row[:size], setting, seed, model, names[k])
         yield buffer[:, :size]

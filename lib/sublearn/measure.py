@@ -1,4 +1,4 @@
-"""Numbers read off trained networks: accuracy, probe, movement, spectrum."""
+"""Numbers read off trained networks: accuracy, probe, movement, spectrum, and what might predict transfer."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,16 +8,19 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from sublearn.data import Images
-from sublearn.ensemble import Outputs, Weights, apply
+from sublearn.ensemble import Outputs, Weights, apply, inner
+from sublearn.families import scaled
 from sublearn.machine import device
-from sublearn.training import scaled
 
 SLICE = 2_000  # images evaluated at a time
 PROBE_IMAGES = 10_000  # training images a probe is fitted on: a probe of 256 features gains little from more
 
 
 class Trained(NamedTuple):
-    """What a measure may look at: a network now and at its start, its teacher, and what it says to the test images."""
+    """What a measure may look at: a network now and at its start, its teacher, and what it says to the test images.
+
+    Students also bring a sample of their inputs and the gradient of their first step on it.
+    """
 
     net: nn.Module
     weights: Weights
@@ -25,6 +28,8 @@ class Trained(NamedTuple):
     teacher: Weights
     images: Images
     seen: Outputs  # (model, test image, width)
+    inputs: Tensor | None = None  # (model, image, pixel)
+    first: Weights | None = None
 
 
 @torch.no_grad()
@@ -44,10 +49,10 @@ def accuracy(net: nn.Module, weights: Weights, images: Images) -> Tensor:
     return _share_right(outputs(net, weights, images.test_images, images.top).classes, images.test_labels)
 
 
-def trained(net: nn.Module, weights: Weights, *, start: Weights, teacher: Weights, images: Images) -> Trained:
-    """A trained network with its outputs on the test set, which all measures share."""
+def trained(net: nn.Module, weights: Weights, *, images: Images, **known: Weights | Tensor | None) -> Trained:
+    """A trained network with its outputs on the test set, which all measures share; `known` are fields of Trained."""
     seen = outputs(net, weights, images.test_images, images.top)
-    return Trained(net, weights, start, teacher, images, seen)
+    return Trained(net, weights, images=images, seen=seen, **known)
 
 
 def own(network: Trained) -> dict[str, Tensor]:
@@ -129,9 +134,71 @@ def spectrum(network: Trained, components: int = 12) -> dict[str, Tensor]:
     return found
 
 
+def effective_rank(features: Tensor) -> Tensor:
+    """Effective number of directions in features (model, image, width): (sum)^2 over sum of squares of variances."""
+    centered = (features - features.mean(1, keepdim=True)).double()
+    gram = centered.mT @ centered
+    return gram.diagonal(dim1=1, dim2=2).sum(1).square() / gram.square().sum((1, 2))
+
+
+def _alike(one: Tensor, other: Tensor) -> Tensor:
+    """Linear CKA of two responses (model, image, width) to the same images (Kornblith et al., 2019)."""
+    one, other = (side - side.mean(1, keepdim=True) for side in (one, other))
+    cross, own, theirs = (
+        (a.mT @ b).double().square().sum((1, 2)) for a, b in ((one, other), (one, one), (other, other))
+    )
+    return cross / (own * theirs).sqrt()
+
+
+@torch.no_grad()
+def predictors(network: Trained) -> dict[str, Tensor]:
+    """What has been said to predict transfer; {} for networks that are no students.
+
+    Before training: `effective rank` of the teacher's last hidden layer on a sample of the inputs, `logit correlation`
+    (first canonical share: how much of the teacher's class logits there a linear map of its auxiliary logits gives,
+    R squared) and `coverage`, the cosine of the first gradient step with the teacher's displacement in the hidden
+    layers (Madl, 2026). After it, on test images against the teacher: `head similarity`, the cosine of the two
+    features' images under the student's class head; `CKA`, linear, of the features; `weight cosine` of hidden layers.
+    """
+    if network.inputs is None:
+        return {}
+    teacher = {name: tensor.to(device()) for name, tensor in network.teacher.items()}
+    heard = apply(network.net, teacher, network.inputs.to(device()))
+    goal = outputs(network.net, teacher, network.images.test_images, network.images.top)
+    hidden = [name for name in network.weights if name.startswith("hidden")]
+    now, start, taught = ({n: side[n].detach().cpu() for n in hidden} for side in network[1:4])
+    way = {name: taught[name] - start[name] for name in hidden}
+    step = {name: -network.first[name].cpu() for name in hidden if name in network.first}
+    said, meant = (
+        features @ network.weights["class_head.weight"].detach().mT
+        for features in (network.seen.features, goal.features)
+    )
+    return {
+        "effective rank": effective_rank(heard.features),
+        "logit correlation": _explained(heard.classes, _with_one(heard.aux)),
+        "coverage": _cosine(step, way),
+        "head similarity": torch.cosine_similarity(said, meant, dim=-1).mean(1),
+        "CKA": _alike(network.seen.features, goal.features),
+        "weight cosine": _cosine(now, taught),
+    }
+
+
+def _cosine(one: Weights, other: Weights) -> Tensor:
+    same = {name: other[name] for name in one}
+    return inner(one, same) / (inner(one, one) * inner(same, same)).sqrt()
+
+
+def _explained(goal: Tensor, known: Tensor) -> Tensor:
+    """Share of the variance of `goal` (model, image, a) that a linear map of `known` (model, image, b) gives."""
+    goal, known = (goal - goal.mean(1, keepdim=True)).double(), known.double()
+    fitted = known @ torch.linalg.pinv(known) @ goal
+    return fitted.square().sum((1, 2)) / goal.square().sum((1, 2))
+
+
 MEASURES: dict[str, Callable[[Trained], dict[str, Tensor]]] = {
     "ceiling": ceiling,
     "probe": probe,
     "movement": movement,
     "spectrum": spectrum,
+    "predictors": predictors,
 }

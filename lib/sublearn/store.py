@@ -19,7 +19,10 @@ from sublearn.machine import hardware
 from sublearn.settings import Setting, columns
 
 CODE = code_digest("training", "measure")  # read when the code is: what runs is what is named
-TEACHING = ("dataset", "hidden", "init", "batch_size", "teacher_epochs", "teacher_lr")
+TEACHING = (
+    *("dataset", "classes", "teacher_images", "evaluated", "hidden", "init", "init_scale"),
+    *("teacher_batch_size", "teacher_epochs", "teacher_lr", "teacher_optimizer", "teacher_frozen"),
+)
 
 
 class Plan(NamedTuple):

@@ -1,12 +1,15 @@
 """Teachers that learn digits and students that learn only to agree with them, one epoch at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import cos, pi
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from sublearn.ensemble import Outputs, Weights, apply
 from sublearn.inputs import batch_sizes
@@ -18,44 +21,57 @@ Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean ov
 Tick = Callable[[], object]
 
 
+class Rule(NamedTuple):
+    """How a network is trained; a `steps` other than 0 lets the rate fall to 0 along half a cosine over so many."""
+
+    lr: float
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    steps: int = 0
+    frozen: tuple[str, ...] = ()
+
+
 class Learner(NamedTuple):
-    """Stacked weights under training and the running moments of their gradients; both change in place."""
+    """Stacked weights under training and the running moments of those not frozen; all change in place."""
 
     weights: Weights
+    trained: list[Tensor]
     moments: tuple[list[Tensor], list[Tensor], list[Tensor]]  # first, second, number of steps
-    lr: float
+    rule: Rule
 
 
-def learner(weights: Weights, lr: float) -> Learner:
-    """A copy of `weights` on the training device, to be trained by Adam."""
-    own = {name: tensor.detach().to(device(), copy=True).requires_grad_() for name, tensor in weights.items()}
-    first, second = ([torch.zeros_like(tensor) for tensor in own.values()] for _ in range(2))
-    return Learner(own, (first, second, [torch.zeros((), device=device()) for _ in own]), lr)
+UNCORRECTED = 1e7  # steps after which Adam's bias correction has no effect: started there, it never has any
 
 
-def _adam(pupil: Learner, gradients: Iterable[Tensor]) -> None:
-    """One step with betas 0.9 and 0.999 and epsilon 1e-8.
+def learner(weights: Weights, rule: Rule) -> Learner:
+    """A copy of `weights` on the training device, to be trained by a rule."""
+    own = {name: tensor.detach().to(device(), copy=True) for name, tensor in weights.items()}
+    trained = [tensor.requires_grad_() for name, tensor in own.items() if not name.startswith(rule.frozen)]
+    first, second = ([torch.zeros_like(tensor) for tensor in trained] for _ in range(2))
+    done = UNCORRECTED if rule.optimizer == "adam_uncorrected" else 0.0
+    return Learner(own, trained, (first, second, [torch.full((), done, device=device()) for _ in trained]), rule)
 
-    PyTorch's function rather than its class: the class imports the compiler, which takes seconds in every kernel.
+
+def _step(pupil: Learner, gradients: Iterable[Tensor], done: int) -> None:
+    """Step number `done` (from 0) of the rule; Adam with betas 0.9 and 0.999 and epsilon 1e-8, SGD without momentum.
+
+    PyTorch's functions rather than its classes: the classes import the compiler, which takes seconds in every kernel.
     """
-    first, second, steps = pupil.moments
+    rule, (first, second, steps) = pupil.rule, pupil.moments
+    lr = rule.lr * (1 + cos(pi * done / rule.steps)) / 2 if rule.steps else rule.lr
+    gradients = [gradient.contiguous() for gradient in gradients]  # the fused kernel ignores strides
+    usual = {"lr": lr, "weight_decay": rule.weight_decay, "maximize": False}
     with torch.no_grad():
-        adam(
-            list(pupil.weights.values()),
-            [gradient.contiguous() for gradient in gradients],  # the fused kernel ignores strides
-            first,
-            second,
-            [],
-            steps,
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=pupil.lr,
-            weight_decay=0.0,
-            eps=1e-8,
-        )
+        if rule.optimizer == "sgd":
+            empty = [None] * len(gradients)
+            sgd(pupil.trained, gradients, empty, momentum=0.0, dampening=0.0, nesterov=False, **usual)
+        else:
+            betas = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
+            decoupled = rule.optimizer == "adamw"
+            adam(
+                pupil.trained, gradients, first, second, [], steps,
+                fused=True, decoupled_weight_decay=decoupled, **usual, **betas,
+            )  # fmt: skip
 
 
 def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
@@ -72,35 +88,61 @@ def _selected(outputs: Outputs, matched: str) -> Tensor:
     return getattr(outputs, matched).float()
 
 
-def matching_loss(setting: Setting) -> Loss:
+def _noisy(goal: Tensor, scale: float, draws: Sequence[np.random.Generator]) -> Tensor:
+    """Logits (model, batch, logit) with Gaussian noise of `scale` times each logit's sd over the batch."""
+    noise = np.stack([draw.standard_normal(goal.shape[1:], dtype=np.float32) for draw in draws])
+    return goal + scale * goal.std(1, correction=0, keepdim=True) * torch.from_numpy(noise).to(goal)
+
+
+def matching_loss(setting: Setting, draws: Sequence[np.random.Generator] = ()) -> Loss:
     """The student's loss(student outputs, teacher outputs) on the matched logits: mean over images, sum over models.
+
+    `draws` are the models' generators of the noise on the teacher's logits, where the setting has any.
 
     "kl" is KL(teacher || student) of the softmax at `temperature`, times temperature squared (Hinton et al., 2015);
     "mse" is the squared difference averaged over the logits.
     """
 
+    def sides(student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        scores, goal = (_selected(side, setting.matched) for side in (student, teacher))
+        return scores, _noisy(goal, setting.logit_noise, draws) if setting.logit_noise else goal
+
     def kl(student: Outputs, teacher: Outputs) -> Tensor:
-        scores, goal = (_selected(side, setting.matched) / setting.temperature for side in (student, teacher))
+        scores, goal = (side / setting.temperature for side in sides(student, teacher))
         total = F.kl_div(scores.log_softmax(-1), goal.log_softmax(-1), reduction="sum", log_target=True)
         return total * setting.temperature**2 / scores.shape[1]
 
     def mse(student: Outputs, teacher: Outputs) -> Tensor:
-        scores, goal = (_selected(side, setting.matched) for side in (student, teacher))
+        scores, goal = sides(student, teacher)
         return (scores - goal).square().mean(-1).sum() / scores.shape[1]
 
     return {"kl": kl, "mse": mse}[setting.loss]
 
 
-def _descend(net: nn.Module, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> None:
+def _gradients(net: nn.Module, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> Sequence[Tensor]:
     with products():
         outputs = apply(net, pupil.weights, images)
-    parameters = list(pupil.weights.values())
-    _adam(pupil, torch.autograd.grad(loss(outputs), parameters, allow_unused=True, materialize_grads=True))
+    return torch.autograd.grad(loss(outputs), pupil.trained, allow_unused=True, materialize_grads=True)
 
 
-def scaled(images: Tensor, top: int) -> Tensor:
-    """Grey levels 0..top as float32 on [-1, 1]."""
-    return images.to(torch.float32).mul_(2 / top).sub_(1)
+def _target(student: "Student", goal: Outputs) -> Outputs:
+    """A student with fewer auxiliary logits than the teacher matches the teacher's first ones."""
+    return goal._replace(aux=goal.aux[..., : student.net.aux_head.out_features])
+
+
+@torch.no_grad()
+def heard(net: nn.Module, teacher: Weights, inputs: Tensor) -> Outputs:
+    """The teacher's outputs on inputs (model, batch, pixel)."""
+    with products():
+        return apply(net, teacher, inputs)
+
+
+def first_gradient(net: nn.Module, *, teacher: Weights, student: "Student", inputs: Tensor) -> Weights:
+    """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains."""
+    goal = _target(student, heard(net, teacher, inputs))
+    found = _gradients(student.net, student.pupil, inputs, lambda outputs: student.loss(outputs, goal))
+    names = [name for name, tensor in student.pupil.weights.items() if tensor.requires_grad]
+    return dict(zip(names, found))
 
 
 def digit_batches(
@@ -113,10 +155,10 @@ def digit_batches(
     levels, labels, top = data
     count, pixels = levels.shape
     orders = [torch.from_numpy(stream(seed, "order", model, epoch).permutation(count)) for model in models]
-    rows = torch.empty(setting.batch_size, pixels, dtype=torch.uint8)
-    buffer = torch.empty(len(models), setting.batch_size, pixels)
+    rows = torch.empty(setting.teacher_batch_size, pixels, dtype=torch.uint8)
+    buffer = torch.empty(len(models), setting.teacher_batch_size, pixels)
     start = 0
-    for size in batch_sizes(count, setting.batch_size):
+    for size in batch_sizes(count, setting.teacher_batch_size):
         picks = [order[start : start + size] for order in orders]
         for out, pick in zip(buffer, picks):
             out[:size].copy_(torch.index_select(levels, 0, pick, out=rows[:size])).mul_(2 / top).sub_(1)
@@ -126,9 +168,10 @@ def digit_batches(
 
 def teach_epoch(net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick) -> None:
     """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
-    for images, labels in batches:
+    for done, (images, labels) in enumerate(batches):
         labels = labels.to(device())
-        _descend(net, teacher, images.to(device()), lambda outputs, labels=labels: cross_entropy(outputs, labels))
+        found = _gradients(net, teacher, images.to(device()), lambda out, labels=labels: cross_entropy(out, labels))
+        _step(teacher, found, done)
         tick()
 
 
@@ -141,17 +184,18 @@ class Student(NamedTuple):
 
 
 def distill_epoch(
-    net: nn.Module, *, teacher: Weights, students: list[Student], batches: Iterable[Tensor], tick: Tick
-) -> None:
+    net: nn.Module, *, teacher: Weights, students: list[Student], batches: Iterable[Tensor], done: int, tick: Tick
+) -> int:
     """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all.
 
-    A student with fewer auxiliary logits than the teacher matches the teacher's first ones.
+    `done` counts the steps before this epoch; the answer is the steps after it.
     """
-    for inputs in batches:
+    for step, inputs in enumerate(batches, done):
         inputs = inputs.to(device())
-        with torch.no_grad(), products():
-            goal = apply(net, teacher, inputs)
+        goal = heard(net, teacher, inputs)
         for student in students:
-            target = goal._replace(aux=goal.aux[..., : student.net.aux_head.out_features])
-            _descend(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
+            target = _target(student, goal)
+            found = _gradients(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
+            _step(student.pupil, found, step)
             tick()
+    return step + 1
