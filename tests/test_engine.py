@@ -173,6 +173,28 @@ def test_bits_do_not_depend_on_company(tmp_path, monkeypatch, small):
     assert np.array_equal(alone.accuracy, among.accuracy)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 100},
+        {"inputs_per_epoch": 500},
+        {"unique_inputs": 256},
+        {"fresh_inputs": True},
+        {"inputs": "gaussian"},
+        {"strength": 0.5},
+        {"teacher_epochs": 1},
+        {"teacher_batch_size": 100},
+        {"classes": 5},
+        {"hidden": (16,)},
+    ],
+)
+def test_an_arm_that_sees_something_else_is_not_trained_with_the_others(tmp_path, monkeypatch, change):
+    other = replace(TINY, **change)
+    among = run({"base": TINY, "other": other}, models=1).query("arm == 'other'")
+    monkeypatch.setattr(store, "CACHE", tmp_path / "alone")
+    assert among.accuracy.tolist() == run({"other": other}, models=1).accuracy.tolist()
+
+
 def test_stacked_call_agrees_with_one_by_one():
     net, start = net_and_start(TINY, [0, 1, 2])
     images = torch.randn(3, 5, 64)

@@ -337,3 +337,44 @@ def test_published_gives_one_quantity():
     assert len(found) >= 4
     with pytest.raises(ValueError, match=r"Nothing is published on 'student': use one of .*student_aux"):
         stats.published("student")
+
+
+# ---------------------------------------------------------------- published changes
+
+
+def _arms(changes, models=6, sd=0.01):
+    draw = np.random.default_rng(0)
+    base = draw.normal(0.5, 0.1, models)
+    return pd.DataFrame(
+        {"arm": arm, "seed": 0, "model": range(models), "accuracy": base + change + draw.normal(0, sd, models)}
+        for arm, change in changes.items()
+    ).explode(["model", "accuracy"]).astype({"accuracy": float})
+
+
+@pytest.mark.parametrize(
+    ("published_change", "ours", "sd", "word"),
+    [
+        (0.2, 0.1, 0.01, "holds"),
+        (0.2, -0.1, 0.01, "fails"),
+        (-0.2, -0.1, 0.01, "holds"),
+        (-0.2, 0.1, 0.01, "fails"),
+        (0.2, 0.0, 0.2, "undecided"),
+        (0, 0.0, 0.01, "holds"),
+        (0, 0.2, 0.01, "fails"),
+        (0, 0.0, 0.3, "undecided"),
+    ],
+)
+def test_a_published_change_is_judged_by_its_direction(published_change, ours, sd, word):
+    claim = {"id": "x", "claim": "c", "source": "s", "change": published_change, "ours_from": "a", "ours_to": "b"}
+    judged = stats.judged(_arms({"a": 0.0, "b": ours, "c": 9.0}, sd=sd), pd.DataFrame([claim]))
+    assert judged.verdict.item() == word
+    assert judged.n.item() == 6 and judged.low.item() < judged.difference.item() < judged.high.item()
+
+
+def test_every_claim_compares_two_arms_and_has_an_id_of_its_own():
+    for chapter in (3, 4):
+        claims = stats.claims(chapter)
+        assert len(claims) > 10 and claims.id.is_unique
+        assert claims.ours_from.str.contains(": ").all() and claims.ours_to.str.contains(": ").all()
+        assert (claims.ours_from != claims.ours_to).all()
+        assert claims.source.str.startswith("this book").sum() >= 5  # predictions of our own

@@ -140,7 +140,7 @@ class Job(NamedTuple):
 
 SEEN = (
     *(*store.TEACHING, "inputs", "strength", "standardized"),
-    *("inputs_per_epoch", "unique_inputs", "fresh_inputs"),
+    *("batch_size", "inputs_per_epoch", "unique_inputs", "fresh_inputs"),
 )
 
 

@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sublearn.stats import interval
 
 WIDTH = 7.0  # inches: the text column of the book
 PALETTE = sns.color_palette("colorblind")
+NETWORKS = {"student": PALETTE[1], "teacher": PALETTE[0], "ceiling": "0.55"}
 ROLE_COLORS = {"teacher": PALETTE[0], "student": PALETTE[1], "control": PALETTE[7], "untrained": PALETTE[2]}
 
 
@@ -60,6 +64,53 @@ def dot_intervals(ax: Axes, table: pd.DataFrame, *, y: str, models: pd.DataFrame
     ax.set_yticks(places, order)
     ax.invert_yaxis()
     return ax
+
+
+def readings(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of student, teacher and ceiling in one column, with the network named, for arms "factor: level".
+
+    `table` comes from `experiment.run` with the measure "ceiling"; the last epoch of every student counts.
+    """
+    students = table[(table.role == "student") & (table.epoch == table.epochs)].assign(network="student")
+    teachers = table[table.role == "teacher"]
+    ceilings = teachers.assign(network="ceiling", accuracy=teachers.ceiling)
+    rows = pd.concat([students, teachers.assign(network="teacher"), ceilings])
+    rows[["factor", "level"]] = rows.arm.str.split(": ", n=1, expand=True)
+    return rows
+
+
+def panels(rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2) -> Figure:
+    """One small panel per factor: means with 95 % t intervals of student, teacher and ceiling at each level.
+
+    `rows` comes from `readings`; levels are drawn in the order of the arms.
+    """
+    lines = -(-len(factors) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.3 * lines + 0.4), sharey=True, squeeze=False)
+    looks = {"hue_order": list(NETWORKS), "palette": NETWORKS, "markers": ["o", "s", "D"], "linewidth": 1.3}
+    for ax, factor in zip(axes.flat, factors):
+        drawn = rows[rows.factor == factor]
+        sns.pointplot(drawn, x="level", y="accuracy", hue="network", errorbar=interval, markersize=4, ax=ax, **looks)
+        ax.axhline(chance, ls="--", lw=1, color="0.35")
+        ax.set(xlabel=factor, ylabel="accuracy", ylim=(0, 1))
+        ax.tick_params(axis="x", rotation=25 if drawn.level.str.len().max() > 6 else 0)
+        handles = ax.get_legend_handles_labels()
+        ax.get_legend().remove()
+    for ax in axes.flat[len(factors) :]:
+        ax.remove()
+    figure.legend(*handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3)
+    figure.tight_layout()
+    return figure
+
+
+def radial_power(images: np.ndarray) -> pd.DataFrame:
+    """Mean power per pixel of square images (image, pixel) by spatial frequency, in rings of one cycle per image."""
+    images = np.asarray(images, dtype=float)
+    side = round(images.shape[1] ** 0.5)
+    cycles = np.fft.fftfreq(side, 1 / side)
+    ring = np.hypot(cycles[:, None], cycles).round().astype(int).ravel()
+    power = (np.abs(np.fft.fft2(images.reshape(-1, side, side))) ** 2).mean(0).ravel() / side**2
+    means = np.bincount(ring, power) / np.bincount(ring)
+    return pd.DataFrame({"frequency": range(side // 2 + 1), "power": means[: side // 2 + 1]})
 
 
 def chance_line(ax: Axes, classes: int, *, vertical: bool = True) -> None:

@@ -46,7 +46,7 @@ def _fill(out: Tensor, setting: Setting, seed: int, model: int, number: int | st
     FAMILIES[setting.inputs](Draw(generator, seed, model, strength, setting.dataset, images_of(setting)), out)
     if setting.standardized:
         out -= out.mean(1, keepdim=True)
-        out *= SD / out.std(1, correction=0, keepdim=True).clamp_min(1e-6)
+        out *= SD * out.shape[1] ** 0.5 / out.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def sample(setting: Setting, seed: int, models: list[int], count: int) -> Tensor:

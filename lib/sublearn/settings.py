@@ -1,6 +1,6 @@
 """What an experiment is: one flat, frozen record whose defaults are the reference experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from math import inf
@@ -16,9 +16,9 @@ PARTS = ("hidden", "class_head", "aux_head")
 
 
 class Family(NamedTuple):
-    """A family of inputs: what its `strength` means, the range it may have and its usual value."""
+    """A family of inputs."""
 
-    strength: str
+    strength: str  # what it means, then its range and its usual value
     low: float = 0.0
     high: float = inf
     usual: float = 1.0
@@ -30,7 +30,7 @@ INPUTS = {
     "bernoulli": Family("size of the two values of pixels"),
     "constant": Family("half-width of the range of the one grey level"),
     "images": Family("blur in pixels", usual=0.0),
-    "permuted": Family("blur in pixels before pixels are permuted", usual=0.0),
+    "permuted": Family("strength (it has none)", high=0.0, usual=0.0),
     "fashion": Family("blur in pixels", usual=0.0),
     "perlin": Family("cells along a side", low=1.0, usual=4.0),
     "mixture": Family("share of the image", high=1.0, usual=0.5),
@@ -77,8 +77,7 @@ AT_LEAST = {
 class Setting:
     """One arm of an experiment; `Setting()` is the reference experiment of Cloud et al. (2025), section 6.
 
-    dataset, classes, teacher_images: what the teacher learns: a data set or its first classes, and how many of their
-        training images (None: all).
+    dataset, classes, teacher_images: what the teacher learns; its first classes and training images (None: all).
     evaluated: where accuracy is measured: on the "test" set, or on the last sixth of the training images
         ("validation"), which the teacher then does not see.
     hidden, aux_dim: widths of the hidden layers, number of auxiliary logits.
@@ -89,8 +88,7 @@ class Setting:
     teacher_frozen, frozen: parts that the teacher, or the student, keeps as they were at the start.
     batch_size, epochs, lr, schedule: the student's training; "cosine" lets the learning rate fall to zero along half a
         cosine.
-    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it, "adam_uncorrected" is
-        Adam without bias correction.
+    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it.
     inputs, strength, standardized: the family of the student's inputs, its parameter (None: the family's usual one),
         and whether each image is brought to the mean 0 and the variance 1/3 of uniform noise on [-1, 1].
     inputs_per_epoch, unique_inputs, fresh_inputs: the same images in every epoch, of which `unique_inputs` (None: all)
@@ -100,11 +98,10 @@ class Setting:
     shared: the parts ("hidden", "hidden.0", "class_head", ...) whose initial weights the student has in common with
         the teacher; the others are its own.
     perturbed, perturbation, perturbation_kind: Gaussian noise added to these parts of the student's initial weights,
-        its sd in units of each tensor's own sd ("relative"), as it is ("absolute"), or relative and made "orthogonal"
-        to the gradient of the student's first step.
+        its sd in units of each tensor's sd ("relative"), as it is ("absolute"), or relative and made "orthogonal" to
+        the gradient of the student's first step.
     pairing: whose teacher model i learns from: its "own" (the one that started from the same weights), that of a random
-        "permutation" of the models, which may leave some with their own, or that of a "derangement", which
-        leaves none.
+        "permutation" of the models, which may leave some with their own, or that of a "derangement".
     """
 
     dataset: str = "mnist"
@@ -167,10 +164,8 @@ class Setting:
         if self.standardized and self.inputs == "constant":
             raise ValueError("standardized is True with inputs 'constant': an image of one grey level has no variance")
         if self.unique_inputs is not None and not self._unique_batches():
-            raise ValueError(
-                f"unique_inputs is {self.unique_inputs}; without fresh_inputs it must be whole batches of "
-                f"{self.batch_size} and at most inputs_per_epoch, {self.inputs_per_epoch}"
-            )
+            allowed = f"whole batches of {self.batch_size} and at most inputs_per_epoch, {self.inputs_per_epoch}"
+            raise ValueError(f"unique_inputs is {self.unique_inputs}; without fresh_inputs it must be {allowed}")
 
     def _unique_batches(self) -> bool:
         whole = self.unique_inputs % self.batch_size == 0
@@ -197,16 +192,16 @@ REFERENCE = {
 
 
 def reference(dataset: str) -> Setting:
-    """The reference experiment on a data set: REF, or for the small embedded digits its equivalent in their size."""
+    """The reference experiment on a data set: REF, or its equivalent in size for the small embedded digits."""
     if dataset not in REFERENCE:
         raise ValueError(f"dataset is {dataset!r}; choose one of {', '.join(REFERENCE)}")
     return REFERENCE[dataset]
 
 
 def compact(dataset: str) -> Setting:
-    """A smaller reference for long sweeps, with the effect of REF's size: narrower layers, fewer and longer steps."""
+    """A smaller reference for sweeps, with an effect of REF's size: narrower layers, fewer and longer steps."""
     if dataset == "digits":
-        return reference(dataset)
+        return replace(reference(dataset), hidden=(32, 32), teacher_epochs=10, epochs=2, inputs_per_epoch=6_400)
     short = {"epochs": 2, "lr": 1e-3, "teacher_epochs": 2, "teacher_lr": 1e-3}
     return replace(reference(dataset), hidden=(128, 128), **short)
 
@@ -222,6 +217,19 @@ def grid(base: Setting = REF, **axes: object) -> list[Setting]:
         raise TypeError(f"no setting is called {', '.join(unknown)}; there are {', '.join(known)}")
     levels = [values if isinstance(values, list) else [values] for values in axes.values()]
     return [replace(base, **dict(zip(axes, point))) for point in product(*levels)]
+
+
+def sweep(
+    factor: str, base: Setting, levels: Mapping[str, Mapping[str, object]] | None = None, **axis: Sequence
+) -> dict[str, Setting]:
+    """Arms called "factor: level": `levels` maps a level to what it changes in `base`, or one axis lists its values.
+
+    >>> list(sweep("rate", REF, lr=[1e-3, 3e-4]))
+    ['rate: 0.001', 'rate: 0.0003']
+    """
+    for name, values in axis.items():
+        levels = {f"{value:g}" if isinstance(value, float) else str(_text(value)): {name: value} for value in values}
+    return {f"{factor}: {level}": replace(base, **changes) for level, changes in levels.items()}
 
 
 def columns(setting: Setting) -> dict[str, object]:

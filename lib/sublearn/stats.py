@@ -17,6 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "book" / "reference" / "published.csv"
+CLAIMS = PUBLISHED.with_name("claims.csv")
 UNITS = ("seed", "model")
 
 
@@ -142,7 +143,7 @@ def verdict(
     highest = value - published + hypot(high - value, below)
     if not (isfinite(lowest) and isfinite(highest)):
         raise ValueError(f"verdict needs finite numbers, got {value} [{low}, {high}] against {published}.")
-    remarks = ["higher"] * (lowest > 0) + ["lower"] * (highest < 0)
+    remarks = ["higher"] * bool(lowest > 0) + ["lower"] * bool(highest < 0)
     word = "differs" if remarks else "agrees" if max(-lowest, highest) <= margin else "undecided"
     remarks += ["published value has no interval"] * exact
     return f"{word} ({'; '.join(remarks)})" if remarks else word
@@ -155,6 +156,31 @@ def holds(low: float, high: float, *, above: float | None = None, below: float |
     if above is None:
         low, high, above = -high, -low, -below
     return "holds" if low > above else "fails" if high <= above else "undecided"
+
+
+def claims(chapter: int) -> pd.DataFrame:
+    """Give the published changes that a chapter tests: id, claim, source, change and the two arms that we compare."""
+    table = pd.read_csv(CLAIMS)
+    return table[table.chapter == chapter].drop(columns="chapter").reset_index(drop=True)
+
+
+def judged(table: pd.DataFrame, found: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
+    """Put our paired change (difference, low, high, n) beside each published one, with a verdict on its direction.
+
+    `table` holds one row per arm and model, `found` comes from `claims`. The verdict is that of `holds` for a change
+    of the published sign; where the published change is 0, whether ours stays within 0.05 of it.
+    """
+    rows = []
+    for claim in found.itertuples():
+        both = table[table.arm.isin([claim.ours_from, claim.ours_to])].drop_duplicates(["arm", *UNITS])
+        ours = paired(both, over="arm", against=claim.ours_from, value=value).iloc[0]
+        bound = {"above": 0} if claim.change > 0 else {"below": 0}
+        word = holds(ours.low, ours.high, **bound)
+        if claim.change == 0:
+            near = verdict(ours.difference, ours.low, ours.high, published=0).split(" ")[0]
+            word = {"agrees": "holds", "differs": "fails"}.get(near, near)
+        rows.append(ours[["difference", "low", "high", "n"]].to_dict() | {"verdict": word})
+    return pd.concat([found.drop(columns=["ours_from", "ours_to"]), pd.DataFrame(rows)], axis=1)
 
 
 def published(quantity: str) -> pd.DataFrame:
