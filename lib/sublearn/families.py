@@ -115,6 +115,12 @@ def _blurred(draw: Draw, out: Tensor) -> None:
     _blur(out, draw.strength)
 
 
+def _shaded(draw: Draw, out: Tensor) -> None:
+    """Blurred noise about a gray level that differs from image to image, as the brightness of pictures does."""
+    _blurred(draw, out)
+    out += torch.from_numpy(draw.generator.uniform(-1, 1, (len(out), 1)).astype(np.float32))
+
+
 @cache
 def _frequencies(side: int) -> Tensor:
     """Distance from zero of the frequencies of a real Fourier transform, in cycles per image: (side, side // 2 + 1)."""
@@ -203,6 +209,7 @@ FAMILIES: dict[str, Callable[[Draw, Tensor], None]] = {
     "perlin": _perlin,
     "mixture": _mixture,
     "blurred": _blurred,
+    "shaded": _shaded,
     "random_phase": _random_phase,
     "image_spectrum": _image_spectrum,
     "lowpass": _lowpass,

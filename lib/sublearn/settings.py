@@ -35,6 +35,7 @@ INPUTS = {
     "perlin": Family("cells along a side", low=1.0, usual=4.0),
     "mixture": Family("share of the image", high=1.0, usual=0.5),
     "blurred": Family("blur in pixels"),
+    "shaded": Family("blur in pixels"),
     "random_phase": Family("blur in pixels of the noise whose power spectrum is matched"),
     "image_spectrum": Family("blur in pixels of the images whose mean power spectrum is matched", usual=0.0),
     "lowpass": Family("highest frequency in cycles per image", usual=4.0),
@@ -86,15 +87,14 @@ class Setting:
     teacher_batch_size, teacher_epochs, teacher_lr, teacher_optimizer: the teacher's training (cross-entropy on the
         class logits).
     teacher_frozen, frozen: parts that the teacher, or the student, keeps as they were at the start.
-    batch_size, epochs, lr, schedule: the student's training; "cosine" lets the learning rate fall to zero along half a
-        cosine.
+    batch_size, epochs, lr, schedule: the student's training; a "cosine" rate falls to zero along half a cosine.
     optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it.
     inputs, strength, standardized: the family of the student's inputs, its parameter (None: the family's usual one),
         and whether each image is brought to the mean 0 and the variance 1/3 of uniform noise on [-1, 1].
     inputs_per_epoch, unique_inputs, fresh_inputs: the same images in every epoch, of which `unique_inputs` (None: all)
         differ; or with `fresh_inputs` new ones at each step.
     matched, loss, temperature: which logits the student matches, by KL divergence or by mean squared error.
-    logit_noise: Gaussian noise on the teacher's logits, its sd in units of each logit's own sd in the batch.
+    logit_noise: sd of Gaussian noise on the teacher's logits, in units of each logit's own sd in the batch.
     shared: the parts ("hidden", "hidden.0", "class_head", ...) whose initial weights the student has in common with
         the teacher; the others are its own.
     perturbed, perturbation, perturbation_kind: Gaussian noise added to these parts of the student's initial weights,
@@ -199,9 +199,9 @@ def reference(dataset: str) -> Setting:
 
 
 def compact(dataset: str) -> Setting:
-    """A smaller reference for sweeps, with an effect of REF's size: narrower layers, fewer and longer steps."""
+    """A smaller baseline for sweeps, with an effect of REF's size: narrower layers, fewer and longer steps."""
     if dataset == "digits":
-        return replace(reference(dataset), hidden=(32, 32), teacher_epochs=10, epochs=2, inputs_per_epoch=6_400)
+        return replace(reference(dataset), hidden=(32, 32), teacher_epochs=6, epochs=2, inputs_per_epoch=3_200)
     short = {"epochs": 2, "lr": 1e-3, "teacher_epochs": 2, "teacher_lr": 1e-3}
     return replace(reference(dataset), hidden=(128, 128), **short)
 
