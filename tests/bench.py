@@ -59,7 +59,8 @@ def distill(model, *, settings, seed=0):
     teacher = cohort._teachers(settings[0], seed, [model])
     starts = [cohort._starts(setting, seed, [model], teacher) for setting in settings]
     students = [cohort._student(setting, start, seed, [model]) for setting, start in zip(settings, starts)]
-    seen = {"teacher": teacher, "batches": input_batches(settings[0], seed, [model], 0), "done": 0, "tick": int}
+    batches = input_batches(settings[0], seed, [model], 0)
+    seen = {"teacher": teacher, "batches": batches, "memory": None, "done": 0, "tick": int}
     training.distill_epoch(cohort._network(settings[0]), students=students, **seen)
     return students[0].pupil.weights
 

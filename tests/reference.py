@@ -45,7 +45,7 @@ def plain_run(setting, weights, images, *, seed, model):
             optimizer.step()
     optimizer = torch.optim.Adam(student.parameters(), lr=setting.lr)
     for epoch in range(setting.epochs):
-        for (noise,) in input_batches(setting, seed, [model], epoch):
+        for _, (noise,) in input_batches(setting, seed, [model], epoch):
             optimizer.zero_grad()
             goal = teacher(noise)[1].detach()
             F.kl_div(student(noise)[1].log_softmax(-1), goal.softmax(-1), reduction="batchmean").backward()

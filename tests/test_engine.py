@@ -429,7 +429,7 @@ def test_noise_is_uniform_independent_and_named():
 
 
 def _epoch(setting, epoch, models=(0,)):
-    return [batch.clone() for batch in input_batches(setting, 0, list(models), epoch)]
+    return [batch.clone() for _, batch in input_batches(setting, 0, list(models), epoch)]
 
 
 def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
@@ -503,7 +503,7 @@ def test_grid_and_names():
     assert difference(REF) == "REF" == difference(reference("digits"))
     assert grid(hidden=[(8,), (8, 8)])[1].hidden == (8, 8)
     assert set(PARTS) == set(REF.shared)
-    assert compact("mnist").hidden == (128, 128) and compact("digits") == reference("digits")
+    assert compact("mnist").hidden == (128, 128) and compact("digits").dataset == "digits"
 
 
 # ---------------------------------------------------------------- results on disk
@@ -536,6 +536,14 @@ def test_damaged_files_are_trained_again():
     for path in store.CACHE.rglob("*.*"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert run([TINY], models=2).equals(first)
+
+
+def test_remembering_the_teacher_changes_no_bit(tmp_path, monkeypatch):
+    arms = [*grid(TINY, aux_dim=[3, 7], unique_inputs=[None, 256]), replace(TINY, inputs="images", epochs=4)]
+    remembered = run(arms, models=3)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "again")
+    monkeypatch.setattr(cohort, "MEMORABLE", 0)
+    assert run(arms, models=3).equals(remembered)
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):

@@ -145,5 +145,5 @@ def _has(dataset):
 
 def test_batches_of_any_family_repeat_from_epoch_to_epoch():
     setting = replace(DIGITS, inputs="mixture", strength=0.3)
-    first, second = (torch.cat([b.clone() for b in input_batches(setting, 0, [2], e)], 1)[0] for e in (0, 1))
+    first, second = (torch.cat([b.clone() for _, b in input_batches(setting, 0, [2], e)], 1)[0] for e in (0, 1))
     assert torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)

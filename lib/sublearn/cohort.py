@@ -19,6 +19,7 @@ from sublearn.settings import Setting
 from sublearn.store import Cell, Plan
 
 SAMPLE = 1_000  # inputs by which a student's first step is judged
+MEMORABLE = 64  # auxiliary logits up to which a teacher's answers to a fixed set of inputs are kept in memory
 TOGETHER = 8  # settings in a job: more would share little more, and an interruption would lose more
 
 
@@ -166,6 +167,7 @@ def _distill(job: Job, *, plan: Plan, tick: training.Tick) -> None:
     teacher = _teachers(widest, plan.seed, job.partners)
     on_device = {name: tensor.to(device()) for name, tensor in teacher.items()}
     begun = [_begun(setting, widest, job, plan, on_device) for setting in job.settings]
+    memory = None if widest.fresh_inputs or widest.aux_dim > MEMORABLE else training.Memory({})
     rows: list[list] = [[] for _ in begun]
     done = 0
     for epoch in range(max(setting.epochs for setting in job.settings) + 1):
@@ -178,7 +180,7 @@ def _distill(job: Job, *, plan: Plan, tick: training.Tick) -> None:
         active = [student for setting, (student, _) in zip(job.settings, begun) if epoch < setting.epochs]
         if active:
             batches = input_batches(widest, plan.seed, job.models, epoch)
-            seen = {"teacher": on_device, "batches": batches, "done": done, "tick": tick}
+            seen = {"teacher": on_device, "batches": batches, "memory": memory, "done": done, "tick": tick}
             done = training.distill_epoch(_network(widest), students=active, **seen)
 
 

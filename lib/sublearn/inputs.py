@@ -75,8 +75,10 @@ def _numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[int]:
     return [*order.tolist(), full][: full + bool(rest)]
 
 
-def input_batches(setting: Setting, seed: int, models: list[int], epoch: int) -> Iterator[Tensor]:
-    """The inputs of one epoch of distillation, batch by batch: (model, batch, pixel).
+def input_batches(
+    setting: Setting, seed: int, models: list[int], epoch: int
+) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+    """The inputs of one epoch of distillation, batch by batch: (row, number) of each row, and (model, batch, pixel).
 
     A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;
     otherwise every epoch makes the same batches again, in an order of its own. Strength is not in the name, so sweeps
@@ -88,4 +90,4 @@ def input_batches(setting: Setting, seed: int, models: list[int], epoch: int) ->
     for k, size in enumerate(sizes):
         for row, model, names in zip(buffer, models, numbers):
             _fill(row[:size], setting, seed, model, names[k])
-        yield buffer[:, :size]
+        yield [(place, names[k]) for place, names in enumerate(numbers)], buffer[:, :size]

@@ -183,16 +183,37 @@ class Student(NamedTuple):
     loss: Loss
 
 
+class Memory(NamedTuple):
+    """What teachers said to batches of inputs that will come again, by (row, number): two rows may be the same model."""
+
+    heard: dict[tuple[int, int], tuple[Tensor, Tensor]]
+
+    def goal(self, net: nn.Module, teacher: Weights, keys: Sequence[tuple[int, int]], inputs: Tensor) -> Outputs:
+        """The teacher's logits on a batch, its features left out; remembered or heard now."""
+        if not all(key in self.heard for key in keys):
+            said = heard(net, teacher, inputs)
+            self.heard.update(zip(keys, zip(said.classes, said.aux)))
+        classes, aux = map(torch.stack, zip(*(self.heard[key] for key in keys)))
+        return Outputs(classes[..., :0], classes, aux)
+
+
 def distill_epoch(
-    net: nn.Module, *, teacher: Weights, students: list[Student], batches: Iterable[Tensor], done: int, tick: Tick
+    net: nn.Module,
+    *,
+    teacher: Weights,
+    students: list[Student],
+    batches: Iterable[tuple[Sequence[tuple[int, int]], Tensor]],
+    memory: Memory | None,
+    done: int,
+    tick: Tick,
 ) -> int:
     """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all.
 
     `done` counts the steps before this epoch; the answer is the steps after it.
     """
-    for step, inputs in enumerate(batches, done):
+    for step, (keys, inputs) in enumerate(batches, done):
         inputs = inputs.to(device())
-        goal = heard(net, teacher, inputs)
+        goal = memory.goal(net, teacher, keys, inputs) if memory else heard(net, teacher, inputs)
         for student in students:
             target = _target(student, goal)
             found = _gradients(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
