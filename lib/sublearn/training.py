@@ -184,7 +184,7 @@ class Student(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What teachers said to batches of inputs that will come again, by (row, number): two rows may be the same model."""
+    """What teachers said to batches that will come again, by (row, number): two rows may be the same model."""
 
     heard: dict[tuple[int, int], tuple[Tensor, Tensor]]
 
