@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 
 import twin
-from sublearn import embed, explorers, stats, theory
+from sublearn import embed, explorers, noisebench, stats, theory
 from sublearn.settings import PARTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -253,7 +253,8 @@ def test_a_script_cannot_end_its_element(tmp_path, monkeypatch):
 
 def test_a_state_cannot_end_its_element():
     table = scores().replace({"inputs": {"images": "</script><b>"}})
-    assert "</script><b>" not in explorers.Results(table, factors=["inputs"], units=["seed", "model", "aux_dim"]).html()
+    made = explorers.Results(table, factors=["inputs"], units=["seed", "model", "aux_dim"])
+    assert "</script><b>" not in made.html()
 
 
 def test_an_unknown_column_is_named():
@@ -266,3 +267,58 @@ def test_the_laboratory_is_small():
     laboratory = explorers.Laboratory()
     state = laboratory.html().replace(laboratory.still(), "")
     assert len(embed.page_script(("laboratory",))) + len(embed.CSS) + len(state) <= 112_000
+
+
+# The noise bench, and what a live kernel does
+
+
+def bench(**options):
+    generator = np.random.default_rng(3)
+    looks = [
+        {"family": family, "parameter": parameter, "sample": generator.uniform(-1, 1, (8, 8)), "spectrum": [4.0, 2.0],
+         "singular": [3.0, 1.0]}
+        for family in ("uniform", "smooth") for parameter in (0.5, 1.0)
+    ]  # fmt: skip
+    measured = pd.DataFrame([("uniform", 1.0, 0.6, 0.5, 0.7, 8)], columns=noisebench.MEASURED)
+    return noisebench.NoiseBench(pd.DataFrame(looks), measured, **options)
+
+
+def test_the_bench_shows_the_nearest_measured_setting(ask):
+    entries = bench(recompute=lambda family, parameter: None).accuracies
+    entries.append({**entries[0], "parameter": 3.0})
+    assert ask("nearest", [entries, "uniform", 1.9])["parameter"] == 1.0
+    assert ask("nearest", [entries, "uniform", 2.1])["parameter"] == 3.0
+    assert ask("nearest", [entries, "smooth", 1.0]) is None
+
+
+def test_a_live_bench_asks_the_kernel_for_a_setting():
+    asked = []
+
+    def recompute(family, parameter):
+        asked.append((family, parameter))
+        return {"family": family, "parameter": parameter, "mean": 0.3, "low": None, "high": None, "n": 1}
+
+    live = bench(recompute=recompute)
+    assert live.live
+    live._handle_custom_msg({"do": "compute", "family": "smooth", "parameter": 0.5}, [])
+    assert asked == [("smooth", 0.5)]
+    assert [(row["family"], row["n"]) for row in live.accuracies] == [("uniform", 8), ("smooth", 1)]
+    assert not bench().live
+
+
+def test_the_bench_names_a_missing_column():
+    with pytest.raises(ValueError, match="no column 'sample'"):
+        noisebench.NoiseBench(pd.DataFrame(columns=["family", "parameter"]), pd.DataFrame(columns=noisebench.MEASURED))
+
+
+def test_a_notebook_gets_widget_and_page_from_one_object():
+    laboratory = explorers.Laboratory(aux_dim=5)
+    data, _ = laboratory._repr_mimebundle_()
+    assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
+    assert json.loads(re.search(r'json">(.*?)</script>', data["text/html"])[1])["aux_dim"] == 5
+    assert data["text/html"] == explorers.Laboratory(aux_dim=5).html()  # a second run writes the same file
+
+
+def test_a_value_out_of_range_is_refused():
+    with pytest.raises(Exception, match="aux_dim"):
+        explorers.Laboratory(aux_dim=0)

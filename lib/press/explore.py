@@ -21,7 +21,8 @@ class ExplorerDirective(Directive):
         """Make the explorer and give its HTML; an unknown name is an error of the page."""
         from sublearn import explorers  # measured: 2 s of imports, which most builds do without
 
-        known = {found.__name__: found for found in (explorers.Laboratory,)}
+        known = {"Laboratory": explorers.Laboratory, "LaboratoryRuns": explorers.laboratory_runs}
+        known |= {"Plane": explorers.Plane, "Step": explorers.Step}
         if self.arguments[0] not in known:
             raise self.error(f"no explorer is called {self.arguments[0]!r}; there are {', '.join(known)}")
         self.state.document.settings.env.note_dependency(explorers.__file__)

@@ -94,10 +94,13 @@ class Explorer(anywidget.AnyWidget):
         raise NotImplementedError
 
     def html(self) -> str:
-        """Give the explorer for a page: its state, and what stands in for it; the press adds the script."""
+        """Give the explorer for a page: its state, and what stands in for it; the press adds the script.
+
+        ValueError where the state holds a number that is not finite: JSON has none.
+        """
         own = [name for name in self.trait_names(sync=True) if name not in anywidget.AnyWidget.class_trait_names()]
         state = {name: getattr(self, name) for name in sorted(own) if not name.startswith("_")}
-        text = json.dumps(state, separators=(",", ":")).replace("</", "<\\/").replace("<!", "\\u003c!")
+        text = json.dumps(state, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!", "\\u003c!")
         script = f'<script type="application/json">{text}</script>'
         still = f'<div class="explorer-still">{self.still()}</div>'
         return f'<div class="explorer" data-explorer="{self.module}">{script}{still}</div>'

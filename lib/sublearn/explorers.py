@@ -1,4 +1,4 @@
-"""The explorers of the book: the laboratory, the plane of chapter 1, results, and the noise bench."""
+"""The explorers of the book: the laboratory, the plane and the step of chapter 1, any table of results."""
 
 import base64
 import zlib
@@ -220,3 +220,12 @@ def packed_table(table: pd.DataFrame, factors: dict[str, str], measures: dict[st
         numbers[label] = [None if pd.isna(value) else float(f"{value:.6g}") for value in table[name]]
     names = table[list(units)].astype(str).agg("-".join, axis=1)
     return {"factors": coded, "measures": numbers, "units": names.tolist()}
+
+
+def laboratory_runs() -> Results:
+    """Show the runs behind the laboratory's band as results, at five steps."""
+    runs = pd.read_csv(LABORATORY)
+    measures = ["student", "control", "ceiling", "teacher"]
+    words = {"title": "Runs of the laboratory", "unit": "runs", "name": "laboratory"}
+    five = runs[(runs.step > 0) & (runs.step % 300 == 0)]
+    return Results(five, factors=["step"], measures=measures, units=["seed"], **words)

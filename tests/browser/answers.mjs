@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { projector, solve, imitation } from "../../lib/sublearn/browser/linear.js";
 import * as network from "../../lib/sublearn/browser/network.js";
 import { workspace } from "../../lib/sublearn/browser/product.js";
+import { nearest } from "../../lib/sublearn/browser/noise.js";
 import { key, normal, uniform } from "../../lib/sublearn/browser/random.js";
 import { choose } from "../../lib/sublearn/browser/results.js";
 import { paired, quantile, summary } from "../../lib/sublearn/browser/statistics.js";
@@ -36,6 +37,7 @@ function product({ rows, inner, columns, turned }) {
 const places = (count) => Array.from({ length: count }, (_, place) => place);
 const answers = {
   defaults: () => DEFAULTS,
+  nearest: (argument) => nearest(...argument),
   uniform: ([seed, use, part, count]) => places(count).map((place) => uniform(key(seed, use, part), place)),
   normal: ([seed, use, part, count]) => places(count).map((place) => normal(key(seed, use, part), place)),
   gradient, product, quantile, summary, choose: ([data, asked]) => choose(data, asked),

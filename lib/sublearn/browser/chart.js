@@ -4,6 +4,8 @@ import { drawn } from "./controls.js";
 
 const MARGIN = { top: 12, bottom: 42, left: 46 };
 
+const plain = (value) => String(Number(value.toPrecision(6)));
+
 // Round numbers that divide [low, high] into about `count` parts.
 export function ticks([low, high], count) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
@@ -24,7 +26,7 @@ function spread(names, top, bottom) {
 }
 
 // A frame of the given width (px) and limits; `right` is the room for names at the right.
-export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, yLabel = "", xTicks, format = String, xFormat = String }) {
+export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, format = plain, xFormat = plain }) {
   const inner = { left: MARGIN.left, right: width - right, top: MARGIN.top, bottom: height - MARGIN.bottom };
   const atX = (value) => inner.left + ((value - x[0]) / (x[1] - x[0])) * (inner.right - inner.left);
   const atY = (value) => inner.bottom - ((value - y[0]) / (y[1] - y[0])) * (inner.bottom - inner.top);
@@ -36,12 +38,10 @@ export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, yLa
     back.append(drawn("line", { x1: inner.left, x2: inner.right, y1: atY(value), y2: atY(value) }));
     back.append(drawn("text", { x: inner.left - 8, y: atY(value) + 4, "text-anchor": "end" }, format(value)));
   }
-  const marks = xTicks || ticks(x, Math.max(2, Math.floor((inner.right - inner.left) / 90))).map((value) => [value, xFormat(value)]);
-  for (const [value, text] of marks) {
-    back.append(drawn("text", { x: atX(value), y: inner.bottom + 18, "text-anchor": "middle" }, text));
+  for (const value of ticks(x, Math.max(2, Math.floor((inner.right - inner.left) / 90)))) {
+    back.append(drawn("text", { x: atX(value), y: inner.bottom + 18, "text-anchor": "middle" }, xFormat(value)));
   }
   back.append(drawn("text", { x: (inner.left + inner.right) / 2, y: height - 5, "text-anchor": "middle" }, xLabel));
-  if (yLabel) back.append(drawn("text", { x: 2, y: 10, class: "label" }, yLabel));
   svg.replaceChildren(back, front);
   const path = (points) => points.map(([a, b], place) => `${place ? "L" : "M"}${atX(a).toFixed(1)} ${atY(b).toFixed(1)}`).join("");
   const add = (name, properties, ...children) => front.appendChild(drawn(name, properties, ...children));

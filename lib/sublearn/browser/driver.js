@@ -5,8 +5,8 @@ import { laboratory } from "./training.js";
 
 const PATIENCE = 3000; // ms until a worker that says nothing is given up
 
-// Obey messages and `post` what is seen. `slice`: ms of work between two looks at the messages.
-export function engine(post, slice) {
+// Obey messages and `post` what is seen, at most each `every` ms; `slice`: ms of work between two looks at the messages.
+export function engine(post, slice, every) {
   let lab, playing = false, pace = Infinity, owed = 0, last = 0, posted = 0, shown = -1;
   const channel = new MessageChannel();
   channel.port1.onmessage = work;
@@ -31,7 +31,7 @@ export function engine(post, slice) {
       owed -= 1;
     }
     if (lab.phase === "done") playing = false;
-    if (!playing || lab.phase !== phase || performance.now() - posted > 40) report();
+    if (!playing || lab.phase !== phase || performance.now() - posted > every) report();
     if (playing) again();
   }
 
@@ -72,13 +72,13 @@ export function engine(post, slice) {
 
 // What a worker does with its global scope.
 export function serve(scope) {
-  const obey = engine((state) => scope.postMessage(state), 40);
+  const obey = engine((state) => scope.postMessage(state), 40, 40);
   scope.onmessage = ({ data }) => obey(data);
   scope.postMessage({ ready: true });
 }
 
 function onPage(receive) {
-  const obey = engine((state) => receive({ ...state, worker: false }), 24);
+  const obey = engine((state) => receive({ ...state, worker: false }), 32, 120);
   return { send: obey, stop: () => obey({ do: "stop" }) };
 }
 

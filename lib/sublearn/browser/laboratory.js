@@ -109,7 +109,7 @@ function build(model, el, digits, program) {
     button("Restart", () => { queue = 0; restart(); }),
     button("New networks", () => { queue = 0; again(model.get("seed") + 1); }), many,
     select(model, "pace", "Speed", [["watch", "to watch"], ["full", "full"]]));
-  const svg = drawn("svg", { class: "explorer-chart", role: "img" }), curves = element("div", { class: "explorer-wide" }, svg);
+  const svg = drawn("svg", { class: "explorer-chart", role: "img", "aria-label": "Accuracy along the students' training" }), curves = element("div", { class: "explorer-wide" }, svg);
   const input = inputPanel(), ten = digitsPanel(digits), mapped = radios(model, "mapped", "Map of", [["student", "the student"], ["control", "the control"]]),
     map = mapPanel(digits.testLabels, mapped), table = runsPanel(), spoken = voice();
   const count = element("p", { class: "explorer-note", "aria-hidden": "true" });

@@ -89,6 +89,7 @@ export function mapPanel(labels, choice) {
       if (!state.map || !pupil.map) {
         svg.replaceChildren();
         words.textContent = "The map is drawn when the teacher is ready.";
+        svg.setAttribute("aria-label", words.textContent);
         return;
       }
       const limits = [0, 1].map((axis) => {
