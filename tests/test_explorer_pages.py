@@ -1,6 +1,5 @@
 """The explorers on the pages of the smoke book, in a browser without a network."""
 
-import json
 from pathlib import Path
 
 import axe_core_python
@@ -108,12 +107,10 @@ def test_every_control_of_the_laboratory_changes_the_run(show):
         assert lab.get(name) != before, name
     lab.press("Step")  # the teacher's training
     lab.wait("node.querySelector('.teacher.name')")
-    before = settings.inner_text()
-    lab.press("Step")
-    lab.wait(f"![...node.querySelectorAll('.explorer-note')].some(note => note.textContent === {json.dumps(before)})")
-    assert "step 1 of 600" in settings.inner_text()
-    lab.press("Restart")
-    lab.wait("[...node.querySelectorAll('.explorer-note')].some(note => note.textContent.includes('step 0 of 600'))")
+    assert settings.inner_text().startswith("Networks 2, step 0 of 600")
+    for name, text in (("Step", "step 1 of 600"), ("Restart", "step 0 of 600")):
+        lab.press(name)
+        lab.wait(f"[...node.querySelectorAll('.explorer-note')].some(note => note.textContent.includes('{text}'))")
 
 
 def test_the_laboratory_plays_and_pauses_by_keyboard(show):

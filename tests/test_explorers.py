@@ -228,6 +228,14 @@ def test_scripts_are_short_and_say_what_they_are():
         lines = path.read_text(encoding="utf8").splitlines()
         assert len(lines) <= 300, f"{path.name} has {len(lines)} lines"
         assert lines[0].startswith("// ")
+        long = {number: len(line) for number, line in enumerate(lines, start=1) if len(line) > 120}
+        assert not long, f"{path.name} has lines of more than 120 characters: {long}"
+
+
+def test_every_script_is_a_module_that_loads_alone(node):
+    """Also outside a browser: none touches the page before it is asked to draw."""
+    text = "\n".join(f"await import({json.dumps(path.as_uri())});" for path in SCRIPTS)
+    subprocess.run(["node", "--input-type=module", "--eval", text], check=True, timeout=60)
 
 
 def test_a_bundle_holds_a_module_once_and_no_import():

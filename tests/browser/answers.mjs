@@ -13,19 +13,27 @@ import { DEFAULTS } from "../../lib/sublearn/browser/training.js";
 const LOSSES = { crossEntropy: "class_head", squaredError: "aux_head", divergence: "aux_head" };
 
 function gradient({ seed, width, aux_dim, batch, loss, inputs, targets, script }) {
-  const space = workspace({ script }), made = network.initial(space, seed, "start", width, aux_dim);
-  const room = network.room(made, batch), head = LOSSES[loss], images = space.zeros(inputs.length);
+  const space = workspace({ script }),
+    made = network.initial(space, seed, "start", width, aux_dim);
+  const room = network.room(made, batch),
+    head = LOSSES[loss],
+    images = space.zeros(inputs.length);
   images.set(inputs);
   network.forward(made, images, room, [head]);
   const value = network[loss](room, targets, aux_dim);
   network.backward(made, images, room, head);
   const parts = ["hidden0", "hidden1", head];
-  return { value, fast: space.fast, gradient: parts.map((part) => [room.gradient[part].weight, room.gradient[part].bias].map((one) => Array.from(one))) };
+  return {
+    value,
+    fast: space.fast,
+    gradient: parts.map((part) => [room.gradient[part].weight, room.gradient[part].bias].map((one) => Array.from(one))),
+  };
 }
 
 function product({ rows, inner, columns, turned }) {
   const results = [false, true].map((script) => {
-    const space = workspace({ script }), [A, B, C] = [rows * inner, inner * columns, rows * columns].map((size) => space.zeros(size));
+    const space = workspace({ script }),
+      [A, B, C] = [rows * inner, inner * columns, rows * columns].map((size) => space.zeros(size));
     A.forEach((_, at) => (A[at] = uniform(1, at) - 0.5));
     B.forEach((_, at) => (B[at] = uniform(2, at) - 0.5));
     space.multiply(C, A, turned ? 1 : inner, turned ? rows : 1, B, rows, inner, columns);
@@ -40,9 +48,14 @@ const answers = {
   nearest: (argument) => nearest(...argument),
   uniform: ([seed, use, part, count]) => places(count).map((place) => uniform(key(seed, use, part), place)),
   normal: ([seed, use, part, count]) => places(count).map((place) => normal(key(seed, use, part), place)),
-  gradient, product, quantile, summary, choose: ([data, asked]) => choose(data, asked),
+  gradient,
+  product,
+  quantile,
+  summary,
+  choose: ([data, asked]) => choose(data, asked),
   paired: ([rows, base]) => paired(rows, base),
-  projector, solve: ([hidden, heads, logits]) => solve(hidden, heads, logits),
+  projector,
+  solve: ([hidden, heads, logits]) => solve(hidden, heads, logits),
   imitation: ([step, seen, own]) => imitation(step, seen, own),
 };
 const asked = JSON.parse(readFileSync(0, "utf8"));

@@ -2,7 +2,7 @@
 // Writes one line for each seed and each step that is a multiple of `every`, as CSV.
 
 import { readFileSync } from "node:fs";
-import { unpack } from "../../lib/sublearn/browser/laboratory.js";
+import { unpack } from "../../lib/sublearn/browser/digits.js";
 import { workspace } from "../../lib/sublearn/browser/product.js";
 import { laboratory } from "../../lib/sublearn/browser/training.js";
 

@@ -11,7 +11,8 @@ function times(matrix, vector, size) {
 const dot = (one, other) => one.reduce((sum, value, place) => sum + value * other[place], 0);
 
 function covariance(responses, count, width, mean) {
-  const matrix = new Float64Array(width * width), row = new Float64Array(width);
+  const matrix = new Float64Array(width * width),
+    row = new Float64Array(width);
   for (let n = 0; n < count; n++) {
     for (let i = 0; i < width; i++) row[i] = responses[n * width + i] - mean[i];
     for (let i = 0; i < width; i++) {
@@ -23,7 +24,8 @@ function covariance(responses, count, width, mean) {
 
 // Power iteration, each direction orthogonal to those found before; the largest entry is made positive.
 function leading(matrix, width, before) {
-  let vector = Float64Array.from({ length: width }, (_, place) => 1 + (place % 7) / 7), value = 0;
+  let vector = Float64Array.from({ length: width }, (_, place) => 1 + (place % 7) / 7),
+    value = 0;
   for (let round = 0; round < ROUNDS; round++) {
     let next = times(matrix, vector, width);
     for (const other of before) {
@@ -46,7 +48,12 @@ export function components(responses, count, width) {
   for (let axis = 0; axis < 2; axis++) found.push(leading(matrix, width, found));
   let total = 0;
   for (let i = 0; i < width; i++) total += matrix[i * width + i];
-  return { mean, width, vectors: found.map((one) => one.vector), share: (found[0].value + found[1].value) / (total || 1) };
+  return {
+    mean,
+    width,
+    vectors: found.map((one) => one.vector),
+    share: (found[0].value + found[1].value) / (total || 1),
+  };
 }
 
 // Coordinates (count x 2) of responses along the components.

@@ -40,10 +40,20 @@ export function assign(model, name, value) {
 export function slider(model, name, label, values, format = String) {
   const id = `explorer-control-${++counter}`;
   const shown = element("span", { class: "explorer-value", "aria-hidden": "true" });
-  const input = element("input", { id, type: "range", min: 0, max: values.length - 1, step: 1, "data-trait": name,
-    oninput: () => assign(model, name, values[input.value]) });
+  const input = element("input", {
+    id,
+    type: "range",
+    min: 0,
+    max: values.length - 1,
+    step: 1,
+    "data-trait": name,
+    oninput: () => assign(model, name, values[input.value]),
+  });
   follow(model, name, (value) => {
-    const nearest = values.reduce((best, one, place) => (Math.abs(one - value) < Math.abs(values[best] - value) ? place : best), 0);
+    const nearest = values.reduce(
+      (best, one, place) => (Math.abs(one - value) < Math.abs(values[best] - value) ? place : best),
+      0,
+    );
     input.value = nearest;
     shown.textContent = format(value);
     input.setAttribute("aria-valuetext", format(value));
@@ -55,18 +65,39 @@ export function select(model, name, label, choices) {
   const id = `explorer-control-${++counter}`;
   const texts = choices.map((choice) => (Array.isArray(choice) ? choice : [choice, String(choice)]));
   const options = texts.map(([, text], place) => element("option", { value: place }, text));
-  const input = element("select", { id, "data-trait": name, onchange: () => assign(model, name, texts[input.value][0]) }, ...options);
-  follow(model, name, (value) => (input.value = Math.max(0, texts.findIndex(([one]) => one === value))));
+  const input = element(
+    "select",
+    { id, "data-trait": name, onchange: () => assign(model, name, texts[input.value][0]) },
+    ...options,
+  );
+  follow(
+    model,
+    name,
+    (value) =>
+      (input.value = Math.max(
+        0,
+        texts.findIndex(([one]) => one === value),
+      )),
+  );
   return element("div", { class: "explorer-control" }, element("label", { for: id }, label), input);
 }
 
 // Checkboxes for a trait that lists those of `choices` that are on.
 export function checks(model, name, legend, choices) {
   const boxes = choices.map(([value, text]) => {
-    const box = element("input", { type: "checkbox", "data-trait": name, value, onchange: () => {
-      const others = model.get(name).filter((one) => one !== value);
-      assign(model, name, choices.map(([one]) => one).filter((one) => (one === value ? box.checked : others.includes(one))));
-    } });
+    const box = element("input", {
+      type: "checkbox",
+      "data-trait": name,
+      value,
+      onchange: () => {
+        const others = model.get(name).filter((one) => one !== value);
+        assign(
+          model,
+          name,
+          choices.map(([one]) => one).filter((one) => (one === value ? box.checked : others.includes(one))),
+        );
+      },
+    });
     follow(model, name, (values) => (box.checked = values.includes(value)));
     return element("label", {}, box, ` ${text}`);
   });
@@ -76,7 +107,13 @@ export function checks(model, name, legend, choices) {
 export function radios(model, name, legend, choices) {
   const group = `explorer-group-${++counter}`;
   const boxes = choices.map(([value, text]) => {
-    const box = element("input", { type: "radio", name: group, "data-trait": name, value, onchange: () => assign(model, name, value) });
+    const box = element("input", {
+      type: "radio",
+      name: group,
+      "data-trait": name,
+      value,
+      onchange: () => assign(model, name, value),
+    });
     follow(model, name, (chosen) => (box.checked = chosen === value));
     return element("label", {}, box, ` ${text}`);
   });
@@ -95,10 +132,20 @@ export function folded(title, ...children) {
 export function table(caption, head) {
   const body = element("tbody");
   const names = head.map((name) => element("th", { scope: "col" }, name));
-  const made = element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, ...names)), body);
-  const cells = (row) => row.map((cell, place) => (place ? element("td", {}, cell) : element("th", { scope: "row" }, cell)));
+  const made = element(
+    "table",
+    {},
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...names)),
+    body,
+  );
+  const cells = (row) =>
+    row.map((cell, place) => (place ? element("td", {}, cell) : element("th", { scope: "row" }, cell)));
   const fill = (rows) => body.replaceChildren(...rows.map((row) => element("tr", {}, ...cells(row))));
-  return { node: element("div", { class: "explorer-scroll", tabindex: 0, role: "region", "aria-label": caption }, made), fill };
+  return {
+    node: element("div", { class: "explorer-scroll", tabindex: 0, role: "region", "aria-label": caption }, made),
+    fill,
+  };
 }
 
 // A polite voice for screen readers; the same sentence is not said twice.
@@ -109,7 +156,8 @@ export function voice() {
 
 // Calls `redraw(width)` when the node's width changes, at most once a frame.
 export function sized(node, redraw) {
-  let width = 0, asked = 0;
+  let width = 0,
+    asked = 0;
   const observer = new ResizeObserver(([entry]) => {
     const next = Math.round(entry.contentRect.width);
     if (!next || next === width) return;

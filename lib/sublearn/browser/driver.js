@@ -5,9 +5,15 @@ import { laboratory } from "./training.js";
 
 const PATIENCE = 3000; // ms until a worker that says nothing is given up
 
-// Obey messages and `post` what is seen, at most each `every` ms; `slice`: ms of work between two looks at the messages.
+// Obey messages and `post` what is seen, at most each `every` ms, after `slice` ms of work at a time.
 export function engine(post, slice, every) {
-  let lab, playing = false, pace = Infinity, owed = 0, last = 0, posted = 0, shown = -1;
+  let lab,
+    playing = false,
+    pace = Infinity,
+    owed = 0,
+    last = 0,
+    posted = 0,
+    shown = -1;
   const channel = new MessageChannel();
   channel.port1.onmessage = work;
   const again = () => (pace === Infinity ? channel.port2.postMessage(0) : setTimeout(work, 8));
@@ -86,7 +92,9 @@ function onPage(receive) {
 // Messages sent before it is decided where the work is done wait.
 export function start(program, receive) {
   const waiting = [];
-  let place = null, worker = null, timer = 0;
+  let place = null,
+    worker = null,
+    timer = 0;
   const settle = (chosen) => {
     if (place) return;
     clearTimeout(timer);

@@ -1,82 +1,69 @@
 // The laboratory: a teacher, a student and a control that train before the reader's eyes.
 
 import { chart } from "./chart.js";
-import { assign, button, calm, checks, drawn, element, folded, follow, percent, radios, select, sized, slider, voice } from "./controls.js";
+import {
+  assign,
+  button,
+  calm,
+  drawn,
+  element,
+  folded,
+  follow,
+  percent,
+  radios,
+  select,
+  sized,
+  voice,
+} from "./controls.js";
+import { unpack } from "./digits.js";
 import { start } from "./driver.js";
+import { settingControls } from "./settings.js";
 import { DEFAULTS } from "./training.js";
 import { digitsPanel, inputPanel, mapPanel, runsPanel, settingsText } from "./panels.js";
 
 const SETTINGS = ["seed", "aux_dim", "perturbation", "lr", "shared", "inputs", "loss", "width", "steps"];
-const RATES = [0.0003, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02];
 const WATCHED = 150; // steps per second that one can follow
 const MANY = 20;
 
-// Bytes from base 85 (RFC 1924): five letters for four bytes.
-function bytesOf(text) {
-  const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
-  const digit = Object.fromEntries([...letters].map((letter, place) => [letter, place]));
-  const count = Math.floor((text.length * 4) / 5), view = new DataView(new ArrayBuffer(count + 4));
-  for (let at = 0, place = 0; at < text.length; at += 5, place += 4) {
-    view.setUint32(place, [...text.slice(at, at + 5).padEnd(5, "~")].reduce((sum, letter) => sum * 85 + digit[letter], 0));
-  }
-  return new Uint8Array(view.buffer, 0, count);
-}
-
-// The digits as Python packed them: sorted by label, pixel by pixel over all images, deflated, in base 85.
-export async function unpack({ pixels, train, test }) {
-  const packed = bytesOf(pixels);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
-  const made = {};
-  let offset = 0;
-  for (const [part, counts] of [["train", train], ["test", test]]) {
-    const count = counts.reduce((sum, one) => sum + one, 0), images = new Float64Array(64 * count);
-    for (let p = 0; p < 64; p++) for (let i = 0; i < count; i++) images[64 * i + p] = bytes[offset + p * count + i] / 8 - 1;
-    made[part] = images;
-    made[`${part}Labels`] = counts.flatMap((size, label) => new Array(size).fill(label));
-    offset += 64 * count;
-  }
-  return made;
-}
-
-function settingControls(model) {
-  const start = [["hidden", "hidden layers"], ["class_head", "digit head"], ["aux_head", "auxiliary head"]];
-  const note = element("p", { class: "explorer-note" });
-  const warn = () => {
-    const silent = model.get("loss") === "kl" && model.get("aux_dim") === 1;
-    note.textContent = silent ? "With one logit the KL divergence teaches nothing: the softmax of one number is always 1." : "";
-  };
-  for (const name of ["loss", "aux_dim"]) follow(model, name, warn);
-  return [
-    element("div", { class: "explorer-controls" },
-      slider(model, "aux_dim", "Auxiliary logits m", Array.from({ length: 20 }, (_, place) => place + 1)),
-      slider(model, "perturbation", "Perturbation of the start", Array.from({ length: 21 }, (_, place) => place / 20), percent),
-      slider(model, "lr", "Learning rate", RATES),
-      radios(model, "inputs", "The students see", [["noise", "random noise"], ["digits", "real digits (no labels)"]]),
-      checks(model, "shared", "Copied from the teacher's start", start)),
-    note,
-    folded("More settings", element("div", { class: "explorer-controls" },
-      select(model, "loss", "Loss", [["mse", "squared error"], ["kl", "KL divergence"]]),
-      select(model, "width", "Hidden units per layer", [32, 64, 128]),
-      select(model, "steps", "Steps of the students", [300, 600, 1000, 1500, 3000]))),
-  ];
-}
-
 function drawCurves(svg, width, state, { band, earlier }) {
-  const narrow = width < 480, { steps } = state.config;
-  const frame = chart(svg, { width, x: [0, steps], y: [0, 1], right: narrow ? 84 : 110, format: percent, xLabel: "students' training steps",
-    xFormat: (value) => value.toLocaleString("en") });
-  if (band) frame.band(band.points.filter(([at]) => at <= steps), "student");
-  for (const run of earlier) frame.line(run.points.map(([at, student]) => [at, student]), "student earlier");
-  const levels = [["chance", 0.1], ["teacher", state.teacher], ["ceiling", state.ceiling]];
+  const narrow = width < 480,
+    { steps } = state.config;
+  const frame = chart(svg, {
+    width,
+    x: [0, steps],
+    y: [0, 1],
+    right: narrow ? 84 : 110,
+    format: percent,
+    xLabel: "students' training steps",
+    xFormat: (value) => value.toLocaleString("en"),
+  });
+  if (band)
+    frame.band(
+      band.points.filter(([at]) => at <= steps),
+      "student",
+    );
+  for (const run of earlier)
+    frame.line(
+      run.points.map(([at, student]) => [at, student]),
+      "student earlier",
+    );
+  const levels = [
+    ["chance", 0.1],
+    ["teacher", state.teacher],
+    ["ceiling", state.ceiling],
+  ];
   for (const [name, value] of levels) {
     if (value == null) continue;
     frame.level(value, name);
     frame.name(value, name === "chance" ? "chance" : `${name} ${percent(value)}`, name);
   }
-  for (const [place, who] of [[2, "control"], [1, "student"]]) {
+  for (const [place, who] of [
+    [2, "control"],
+    [1, "student"],
+  ]) {
     if (!state.points.length) continue;
-    const points = state.points.map((point) => [point[0], point[place]]), [at, value] = points.at(-1);
+    const points = state.points.map((point) => [point[0], point[place]]),
+      [at, value] = points.at(-1);
     frame.line(points, who);
     frame.dot(at, value, who);
     frame.name(value, `${who} ${percent(value)}`, who);
@@ -86,8 +73,12 @@ function drawCurves(svg, width, state, { band, earlier }) {
 
 function sentence(state) {
   const { phase, step, points, config } = state;
-  if (phase === "teacher") return step ? "The teacher is learning to read digits." : "Press Play: first the teacher learns, then the students copy its auxiliary logits.";
-  const now = `the student reads ${percent(state.student.accuracy)} of the test digits, the control ${percent(state.control.accuracy)}, the teacher ${percent(state.teacher)}.`;
+  if (phase === "teacher")
+    return step
+      ? "The teacher is learning to read digits."
+      : "Press Play: first the teacher learns, then the students copy its auxiliary logits.";
+  const [student, control, teacher] = [state.student.accuracy, state.control.accuracy, state.teacher].map(percent);
+  const now = `the student reads ${student} of the test digits, the control ${control}, the teacher ${teacher}.`;
   if (phase === "done") return `After ${config.steps.toLocaleString("en")} steps ${now}`;
   const half = points.find(([, student]) => student > 0.5);
   if (half) return `After ${half[0]} steps the student reads more than half of the test digits.`;
@@ -95,39 +86,114 @@ function sentence(state) {
 }
 
 function build(model, el, digits, program) {
-  let state = null, maps = {}, chartWidth = 0, drawnAs = "", tileAt = 0, due = 0, queue = 0, runs = [...model.get("runs")];
+  let state = null,
+    maps = {},
+    chartWidth = 0,
+    drawnAs = "",
+    tileAt = 0,
+    due = 0,
+    queue = 0,
+    runs = [...model.get("runs")];
   const engine = start(program, receive);
   const config = () => Object.fromEntries(SETTINGS.map((name) => [name, model.get(name)]));
   const order = (name, more = {}) => engine.send({ do: name, ...more });
   const restart = () => order("configure", { config: config() });
-  const resume = () => { if (state.phase === "done") restart(); order("play"); };
-  const again = (seed) => { assign(model, "seed", seed); };
-  const play = button("Play", () => { queue = 0; if (state?.playing) order("pause"); else resume(); }, { class: "primary" });
-  const many = button(`Run ${MANY} seeds`, () => { queue = queue ? 0 : MANY; if (queue) { restart(); order("pace", { steps: Infinity }); order("play"); } else order("pause"); });
-  const tools = element("div", { class: "explorer-tools" }, play,
-    button("Step", () => { queue = 0; order("step", { count: 1 }); }),
-    button("Restart", () => { queue = 0; restart(); }),
-    button("New networks", () => { queue = 0; again(model.get("seed") + 1); }), many,
-    select(model, "pace", "Speed", [["watch", "to watch"], ["full", "full"]]));
-  const svg = drawn("svg", { class: "explorer-chart", role: "img", "aria-label": "Accuracy along the students' training" }), curves = element("div", { class: "explorer-wide" }, svg);
-  const input = inputPanel(), ten = digitsPanel(digits), mapped = radios(model, "mapped", "Map of", [["student", "the student"], ["control", "the control"]]),
-    map = mapPanel(digits.testLabels, mapped), table = runsPanel(), spoken = voice();
+  const resume = () => {
+    if (state.phase === "done") restart();
+    order("play");
+  };
+  const again = (seed) => {
+    assign(model, "seed", seed);
+  };
+  const play = button(
+    "Play",
+    () => {
+      queue = 0;
+      if (state?.playing) order("pause");
+      else resume();
+    },
+    { class: "primary" },
+  );
+  const many = button(`Run ${MANY} seeds`, () => {
+    queue = queue ? 0 : MANY;
+    if (queue) {
+      restart();
+      order("pace", { steps: Infinity });
+      order("play");
+    } else order("pause");
+  });
+  const tools = element(
+    "div",
+    { class: "explorer-tools" },
+    play,
+    button("Step", () => {
+      queue = 0;
+      order("step", { count: 1 });
+    }),
+    button("Restart", () => {
+      queue = 0;
+      restart();
+    }),
+    button("New networks", () => {
+      queue = 0;
+      again(model.get("seed") + 1);
+    }),
+    many,
+    select(model, "pace", "Speed", [
+      ["watch", "to watch"],
+      ["full", "full"],
+    ]),
+  );
+  const svg = drawn("svg", {
+      class: "explorer-chart",
+      role: "img",
+      "aria-label": "Accuracy along the students' training",
+    }),
+    curves = element("div", { class: "explorer-wide" }, svg);
+  const input = inputPanel(),
+    ten = digitsPanel(digits),
+    mapped = radios(model, "mapped", "Map of", [
+      ["student", "the student"],
+      ["control", "the control"],
+    ]),
+    map = mapPanel(digits.testLabels, mapped),
+    table = runsPanel(),
+    spoken = voice();
   const count = element("p", { class: "explorer-note", "aria-hidden": "true" });
-  const stop = sized(curves, (width) => { chartWidth = width; drawnAs = ""; draw(); });
+  const stop = sized(curves, (width) => {
+    chartWidth = width;
+    drawnAs = "";
+    draw();
+  });
   el.append(
     element("p", { class: "explorer-title" }, "The laboratory"),
-    element("p", { class: "explorer-note" }, "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their digit heads. The control began with other weights."),
-    tools, ...settingControls(model),
-    element("div", { class: "explorer-main" }, curves, input.node), spoken.node, count, ten.node,
+    element(
+      "p",
+      { class: "explorer-note" },
+      "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their " +
+        "digit heads. The control began with other weights.",
+    ),
+    tools,
+    ...settingControls(model),
+    element("div", { class: "explorer-main" }, curves, input.node),
+    spoken.node,
+    count,
+    ten.node,
     map.node,
-    folded("Runs so far", table.node));
+    folded("Runs so far", table.node),
+  );
   table.show(runs);
 
   function receive(next) {
     if (next.student.map) maps = { map: next.map, student: next.student.map, control: next.control.map };
     if (next.phase === "teacher") maps = {};
     const ended = next.phase === "done" && state?.phase !== "done";
-    state = { ...next, map: maps.map, student: { ...next.student, map: maps.student }, control: { ...next.control, map: maps.control } };
+    state = {
+      ...next,
+      map: maps.map,
+      student: { ...next.student, map: maps.student },
+      control: { ...next.control, map: maps.control },
+    };
     if (ended) finish();
     const wait = calm() ? Math.max(0, due - performance.now()) : 0;
     if (!wait || !state.playing) requestAnimationFrame(draw);
@@ -135,10 +201,21 @@ function build(model, el, digits, program) {
 
   function finish() {
     const { points, teacher, ceiling, student, control, worker } = state;
-    const run = { config: state.config, teacher, ceiling, student: student.accuracy, control: control.accuracy, points };
+    const run = {
+      config: state.config,
+      teacher,
+      ceiling,
+      student: student.accuracy,
+      control: control.accuracy,
+      points,
+    };
     runs = [...runs, run].slice(-400);
     model.set("result", { ...run, worker });
-    assign(model, "runs", runs.map(({ points, ...rest }) => rest));
+    assign(
+      model,
+      "runs",
+      runs.map(({ points, ...rest }) => rest),
+    );
     table.show(runs);
     if (queue && --queue) {
       again(model.get("seed") + 1);
@@ -151,19 +228,37 @@ function build(model, el, digits, program) {
     due = performance.now() + 1000;
     play.textContent = state.playing ? "Pause" : state.phase === "done" ? "Play again" : "Play";
     many.textContent = queue ? `Stop (${queue} to go)` : `Run ${MANY} seeds`;
-    const done = state.phase === "teacher" ? "teacher, step" : `step ${state.step.toLocaleString("en")} of ${state.config.steps.toLocaleString("en")},`;
-    const now = state.phase === "teacher" ? `${done} ${state.step}` : `${done} loss on the auxiliary logits ${state.loss.toPrecision(2)}`;
-    const text = settingsText(state.config), band = text === settingsText(DEFAULTS) ? model.get("band") : null;
-    count.textContent = `Networks ${state.config.seed}, ${now}. ` + (band ? `Shaded: the middle 90 % of ${band.runs} such runs.` : "");
+    const done =
+      state.phase === "teacher"
+        ? "teacher, step"
+        : `step ${state.step.toLocaleString("en")} of ${state.config.steps.toLocaleString("en")},`;
+    const now =
+      state.phase === "teacher"
+        ? `${done} ${state.step}`
+        : `${done} loss on the auxiliary logits ${state.loss.toPrecision(2)}`;
+    const text = settingsText(state.config),
+      band = text === settingsText(DEFAULTS) ? model.get("band") : null;
+    count.textContent =
+      `Networks ${state.config.seed}, ${now}. ` + (band ? `Shaded: the middle 90 % of ${band.runs} such runs.` : "");
     spoken.say(sentence(state));
     if (performance.now() - tileAt > (calm() ? 2000 : 450) || !state.playing) {
       tileAt = performance.now();
       input.show(state.tile, state.config);
     }
-    const seen = [state.points.length, state.phase, chartWidth, runs.length, model.get("mapped"), text, state.config.seed].join();
+    const seen = [
+      state.points.length,
+      state.phase,
+      chartWidth,
+      runs.length,
+      model.get("mapped"),
+      text,
+      state.config.seed,
+    ].join();
     if (seen === drawnAs) return;
     drawnAs = seen;
-    const earlier = runs.filter((run) => run.points && settingsText(run.config) === text && run.config.seed !== state.config.seed).slice(-40);
+    const earlier = runs
+      .filter((run) => run.points && settingsText(run.config) === text && run.config.seed !== state.config.seed)
+      .slice(-40);
     drawCurves(svg, chartWidth, state, { band, earlier });
     svg.setAttribute("aria-label", `Accuracy along the students' training. ${sentence(state)}`);
     ten.show(state);
@@ -177,7 +272,11 @@ function build(model, el, digits, program) {
   restart();
   const hidden = () => document.hidden && state?.playing && order("pause");
   document.addEventListener("visibilitychange", hidden);
-  return () => { engine.stop(); stop(); document.removeEventListener("visibilitychange", hidden); };
+  return () => {
+    engine.stop();
+    stop();
+    document.removeEventListener("visibilitychange", hidden);
+  };
 }
 
 export async function render({ model, el, program }) {

@@ -9,7 +9,9 @@ export const CLASSES = 10;
 export const PIXELS = 64;
 
 function shape(part, width, auxDim) {
-  return { hidden0: [PIXELS, width], hidden1: [width, width], class_head: [width, CLASSES], aux_head: [width, auxDim] }[part];
+  return { hidden0: [PIXELS, width], hidden1: [width, width], class_head: [width, CLASSES], aux_head: [width, auxDim] }[
+    part
+  ];
 }
 
 // Weights drawn from N(0, 1/fan_in), biases zero. A column keeps its draws whatever the number of columns is.
@@ -101,7 +103,8 @@ export function backward(network, inputs, room, head) {
 }
 
 function softmax(logits, start, columns, out) {
-  let top = -Infinity, sum = 0;
+  let top = -Infinity,
+    sum = 0;
   for (let j = 0; j < columns; j++) top = Math.max(top, logits[start + j]);
   for (let j = 0; j < columns; j++) sum += out[j] = Math.exp(logits[start + j] - top);
   for (let j = 0; j < columns; j++) out[j] /= sum;
@@ -130,7 +133,8 @@ export function squaredError(room, targets, columns) {
 }
 
 export function divergence(room, targets, columns) {
-  const p = new Float64Array(columns), q = new Float64Array(columns);
+  const p = new Float64Array(columns),
+    q = new Float64Array(columns);
   let loss = 0;
   for (let i = 0; i < room.batch; i++) {
     softmax(targets, i * columns, columns, p);
@@ -156,10 +160,13 @@ export function adam(network, parts) {
 // One step of Adam (0.9, 0.999, 1e-8), in place.
 export function update(network, gradient, memory, rate) {
   memory.step += 1;
-  const size = rate / (1 - 0.9 ** memory.step), scale = 1 / Math.sqrt(1 - 0.999 ** memory.step);
+  const size = rate / (1 - 0.9 ** memory.step),
+    scale = 1 / Math.sqrt(1 - 0.999 ** memory.step);
   for (const part of memory.parts) {
     for (const [place, what] of ["weight", "bias"].entries()) {
-      const values = network[part][what], slope = gradient[part][what], [mean, square] = memory[part][place];
+      const values = network[part][what],
+        slope = gradient[part][what],
+        [mean, square] = memory[part][place];
       for (let at = 0; at < values.length; at++) {
         const g = slope[at];
         const m = (mean[at] = 0.9 * mean[at] + 0.1 * g);

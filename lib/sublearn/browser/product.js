@@ -9,6 +9,7 @@ const MEGABYTES = 24;
 // C (rows x columns) = A (rows x inner) B (inner x columns); element (i, k) of A lies at i * ai + k * ak, and
 // element (k, j) of B at k * columns + j. A block of 4 x 4 results stays in registers; at the edges rows and columns
 // are repeated instead of treated apart.
+// prettier-ignore
 function multiplyInScript(C, A, ai, ak, B, rows, inner, columns) {
   for (let i = 0; i < rows; i += 4) {
     const i1 = Math.min(i + 1, rows - 1), i2 = Math.min(i + 2, rows - 1), i3 = Math.min(i + 3, rows - 1);
@@ -37,12 +38,14 @@ function multiplyInScript(C, A, ai, ak, B, rows, inner, columns) {
 
 // The same for rows in fours and at least 4 columns, as the body of a WebAssembly function of nine numbers:
 // C, A, ai, ak, B, bk (places and strides in bytes), rows, inner, columns. The last block of columns overlaps.
+// prettier-ignore
 function assemble() {
   const [C, A, ai, ak, B, bk, rows, inner, columns, i, j, jj, p0, , , , q, k, out] = Array(19).keys();
   const sums = 19, [b0, b1, a] = [27, 28, 29];
   const get = (local) => [0x20, local], set = (local) => [0x21, local], number = (value) => [0x41, value];
   const add = 0x6a, times = 0x6c, less = 0x48, again = (depth) => [0x0d, depth];
-  const load = (offset) => [0xfd, 0x00, 3, offset], spread = [0xfd, 0x0a, 3, 0], store = (offset) => [0xfd, 0x0b, 3, offset];
+  const load = (offset) => [0xfd, 0x00, 3, offset], store = (offset) => [0xfd, 0x0b, 3, offset];
+  const spread = [0xfd, 0x0a, 3, 0];
   const zero = [0xfd, 0x0c, ...Array(16).fill(0)], plus = [0xfd, 0xf0, 0x01], by = [0xfd, 0xf2, 0x01];
   const advance = (local, by) => [get(local), by, add, set(local)];
   const each = (make) => [0, 1, 2, 3].map(make);
@@ -57,7 +60,8 @@ function assemble() {
     Array.from({ length: 8 }, (_, place) => [zero, set(sums + place)]),
     get(inner), set(k), 0x03, 0x40,
     get(q), load(0), set(b0), get(q), load(16), set(b1),
-    each((r) => [get(p0 + r), spread, set(a), term(sums + 2 * r, b0), term(sums + 2 * r + 1, b1), advance(p0 + r, get(ak))]),
+    each((r) => [get(p0 + r), spread, set(a), term(sums + 2 * r, b0), term(sums + 2 * r + 1, b1),
+      advance(p0 + r, get(ak))]),
     advance(q, get(bk)), get(k), number(1), 0x6b, 0x22, k, again(0), 0x0b,
     get(C), get(i), get(columns), times, get(jj), add, number(8), times, add, set(out),
     each((r) => [get(out), get(sums + 2 * r), store(0), get(out), get(sums + 2 * r + 1), store(16),
@@ -68,7 +72,8 @@ function assemble() {
   const locals = [2, 10, 0x7f, 11, 0x7b];
   const length = locals.length + body.length;
   const code = [1, (length & 0x7f) | 0x80, length >> 7, ...locals, ...body];
-  const section = (id, bytes) => [id, ...(bytes.length > 127 ? [(bytes.length & 0x7f) | 0x80, bytes.length >> 7] : [bytes.length]), ...bytes];
+  const counted = (size) => (size > 127 ? [(size & 0x7f) | 0x80, size >> 7] : [size]);
+  const section = (id, bytes) => [id, ...counted(bytes.length), ...bytes];
   return new Uint8Array([
     0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
     ...section(1, [1, 0x60, 9, ...Array(9).fill(0x7f), 0]),
@@ -89,7 +94,8 @@ function compile(memory) {
 
 // A place for matrices with the product for them.
 export function workspace({ script = false } = {}) {
-  const memory = script || typeof WebAssembly === "undefined" ? null : new WebAssembly.Memory({ initial: 16 * MEGABYTES });
+  const memory =
+    script || typeof WebAssembly === "undefined" ? null : new WebAssembly.Memory({ initial: 16 * MEGABYTES });
   const fast = memory && compile(memory);
   let used = 0;
   return {

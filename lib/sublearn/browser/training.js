@@ -3,17 +3,38 @@
 // The teacher learns labels from digits. Student and control match its auxiliary logits, on noise or on digits
 // without labels. Every number comes from a named stream, so that the same configuration gives the same run anywhere.
 
-import { adam, backward, copy, crossEntropy, divergence, forward, initial, CLASSES, PIXELS, room, squaredError, update } from "./network.js";
+import {
+  adam,
+  backward,
+  copy,
+  crossEntropy,
+  divergence,
+  forward,
+  initial,
+  CLASSES,
+  PIXELS,
+  room,
+  squaredError,
+  update,
+} from "./network.js";
 import { components, correlation, project } from "./components.js";
 import { key, uniform } from "./random.js";
 
 export const BATCH = 64;
 export const TEACHER = { steps: 300, lr: 0.001 };
 export const DEFAULTS = {
-  seed: 1, aux_dim: 3, perturbation: 0, lr: 0.003, shared: ["hidden", "class_head", "aux_head"],
-  inputs: "noise", loss: "mse", width: 64, steps: 1500,
+  seed: 1,
+  aux_dim: 3,
+  perturbation: 0,
+  lr: 0.003,
+  shared: ["hidden", "class_head", "aux_head"],
+  inputs: "noise",
+  loss: "mse",
+  width: 64,
+  steps: 1500,
 };
-const HEAD = ["class_head"], AUX = ["aux_head"];
+const HEAD = ["class_head"],
+  AUX = ["aux_head"];
 const AFTER_TEACHER = 100000; // batches of the student are numbered from here on
 
 // Whether the accuracies are looked at after so many steps.
@@ -35,7 +56,8 @@ export function laboratory(digits, space) {
     kept[part].set(digits[part]);
   }
   const base = space.mark();
-  const tests = digits.testLabels.length, taught = new Map();
+  const tests = digits.testLabels.length,
+    taught = new Map();
   const labels = new Uint8Array(BATCH);
   let config, run;
 
@@ -43,7 +65,8 @@ export function laboratory(digits, space) {
     config = { ...DEFAULTS, ...asked };
     space.reset(base);
     const { seed, width, aux_dim } = config;
-    const start = initial(space, seed, "start", width, aux_dim), own = initial(space, seed, "own start", width, aux_dim);
+    const start = initial(space, seed, "start", width, aux_dim),
+      own = initial(space, seed, "own start", width, aux_dim);
     const parts = { hidden0: "hidden", hidden1: "hidden" };
     const mix = (part) => [own, config.shared.includes(parts[part] || part) ? config.perturbation : 1];
     run = { phase: "teacher", step: 0, points: [], loss: 0, begun: false, start, teacher: copy(start) };
@@ -69,7 +92,8 @@ export function laboratory(digits, space) {
   }
 
   function fillDigits(number) {
-    const stream = key(config.seed, "batches", number), count = digits.trainLabels.length;
+    const stream = key(config.seed, "batches", number),
+      count = digits.trainLabels.length;
     for (let i = 0; i < BATCH; i++) {
       const chosen = Math.floor(uniform(stream, i) * count);
       labels[i] = digits.trainLabels[chosen];
@@ -94,10 +118,12 @@ export function laboratory(digits, space) {
 
   // The teacher is ready: note what it knows, and begin with the students.
   function graduate() {
-    const saved = Object.fromEntries(run.memory.parts.map((part) => {
-      const { weight, bias } = run.teacher[part];
-      return [part, { weight: weight.slice(), bias: bias.slice() }];
-    }));
+    const saved = Object.fromEntries(
+      run.memory.parts.map((part) => {
+        const { weight, bias } = run.teacher[part];
+        return [part, { weight: weight.slice(), bias: bias.slice() }];
+      }),
+    );
     taught.set(`${config.seed} ${config.width}`, saved);
     run.teacherAccuracy = accuracy(run.teacher);
     run.axes = components(run.room.test.second, tests, config.width);
@@ -155,14 +181,36 @@ export function laboratory(digits, space) {
   function snapshot() {
     const { phase, step, loss, points, ceiling, axes } = run;
     const seen = (one) => ({ accuracy: one.accuracy, answers: one.answers, map: one.map, agreement: one.agreement });
-    const tile = phase === "teacher" || step === 0 ? null : {
-      input: Array.from(run.inputs.subarray(0, PIXELS)),
-      teacher: Array.from(run.room.teacher.aux_head.subarray(0, config.aux_dim)),
-      student: Array.from(run.student.room.aux_head.subarray(0, config.aux_dim)),
+    const tile =
+      phase === "teacher" || step === 0
+        ? null
+        : {
+            input: Array.from(run.inputs.subarray(0, PIXELS)),
+            teacher: Array.from(run.room.teacher.aux_head.subarray(0, config.aux_dim)),
+            student: Array.from(run.student.room.aux_head.subarray(0, config.aux_dim)),
+          };
+    return {
+      config,
+      phase,
+      step,
+      loss,
+      points,
+      ceiling,
+      tile,
+      teacher: run.teacherAccuracy,
+      map: run.map,
+      variance: axes && axes.share,
+      student: seen(run.student),
+      control: seen(run.control),
     };
-    return { config, phase, step, loss, points, ceiling, tile, teacher: run.teacherAccuracy, map: run.map,
-      variance: axes && axes.share, student: seen(run.student), control: seen(run.control) };
   }
 
-  return { configure, step, snapshot, get phase() { return run.phase; } };
+  return {
+    configure,
+    step,
+    snapshot,
+    get phase() {
+      return run.phase;
+    },
+  };
 }
