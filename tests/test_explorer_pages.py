@@ -116,9 +116,6 @@ def test_every_control_of_the_laboratory_changes_the_run(show):
 def test_the_laboratory_plays_and_pauses_by_keyboard(show):
     lab = show("laboratory")
     button = lab.node.get_by_role("button", name="Play", exact=True)
-    button.press("Space")
-    lab.wait("node.querySelector('button').textContent === 'Pause'")
-    lab.wait("node.querySelector('.explorer-bars rect')")  # the student has begun
     frames = """() => new Promise(done => { let n = 0; const begun = performance.now();
       const count = () => {
         n += 1;
@@ -126,7 +123,11 @@ def test_the_laboratory_plays_and_pauses_by_keyboard(show):
         t < 1500 ? requestAnimationFrame(count) : done(1000 * n / t);
       };
       requestAnimationFrame(count); })"""
-    assert lab.page.evaluate(frames) > 20  # 60 on a quiet machine
+    idle = lab.page.evaluate(frames)
+    button.press("Space")
+    lab.wait("node.querySelector('button').textContent === 'Pause'")
+    lab.wait("node.querySelector('.explorer-bars rect')")  # the student has begun
+    assert lab.page.evaluate(frames) > 0.5 * idle  # both are 60 on a quiet machine
     lab.node.locator("button").first.press("Space")
     lab.wait("node.querySelector('button').textContent === 'Play'")
 

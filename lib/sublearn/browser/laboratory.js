@@ -93,50 +93,56 @@ function build(model, el, digits, program) {
     tileAt = 0,
     due = 0,
     queue = 0,
+    asked = 0,
     runs = [...model.get("runs")];
   const engine = start(program, receive);
   const config = () => Object.fromEntries(SETTINGS.map((name) => [name, model.get(name)]));
   const order = (name, more = {}) => engine.send({ do: name, ...more });
   const restart = () => order("configure", { config: config() });
-  const resume = () => {
-    if (state.phase === "done") restart();
-    order("play");
+  const ordinary = () => order("pace", { steps: model.get("pace") === "full" ? Infinity : WATCHED });
+  // Leave a row of many runs, if there is one.
+  const alone = () => {
+    queue = 0;
+    ordinary();
   };
-  const again = (seed) => {
-    assign(model, "seed", seed);
+  const next = () => {
+    const left = queue;
+    assign(model, "seed", model.get("seed") + 1); // which restarts, and leaves the row as the reader's changes do
+    queue = left;
   };
   const play = button(
     "Play",
     () => {
-      queue = 0;
-      if (state?.playing) order("pause");
-      else resume();
+      alone();
+      if (state?.phase === "done") restart();
+      order(state?.playing ? "pause" : "play");
     },
     { class: "primary" },
   );
   const many = button(`Run ${MANY} seeds`, () => {
-    queue = queue ? 0 : MANY;
-    if (queue) {
-      restart();
-      order("pace", { steps: Infinity });
-      order("play");
-    } else order("pause");
+    const stopping = queue > 0;
+    alone();
+    if (stopping) return order("pause");
+    queue = MANY;
+    restart();
+    order("pace", { steps: Infinity });
+    order("play");
   });
   const tools = element(
     "div",
     { class: "explorer-tools" },
     play,
     button("Step", () => {
-      queue = 0;
+      alone();
       order("step", { count: 1 });
     }),
     button("Restart", () => {
-      queue = 0;
+      alone();
       restart();
     }),
     button("New networks", () => {
-      queue = 0;
-      again(model.get("seed") + 1);
+      alone();
+      next();
     }),
     many,
     select(model, "pace", "Speed", [
@@ -184,19 +190,21 @@ function build(model, el, digits, program) {
   );
   table.show(runs);
 
-  function receive(next) {
-    if (next.student.map) maps = { map: next.map, student: next.student.map, control: next.control.map };
-    if (next.phase === "teacher") maps = {};
-    const ended = next.phase === "done" && state?.phase !== "done";
+  function receive(news) {
+    if (news.student.map) maps = { map: news.map, student: news.student.map, control: news.control.map };
+    if (news.phase === "teacher") maps = {};
+    const ended = news.phase === "done" && state?.phase !== "done";
     state = {
-      ...next,
+      ...news,
       map: maps.map,
-      student: { ...next.student, map: maps.student },
-      control: { ...next.control, map: maps.control },
+      student: { ...news.student, map: maps.student },
+      control: { ...news.control, map: maps.control },
     };
     if (ended) finish();
     const wait = calm() ? Math.max(0, due - performance.now()) : 0;
-    if (!wait || !state.playing) requestAnimationFrame(draw);
+    if (wait && state.playing) return;
+    cancelAnimationFrame(asked);
+    asked = requestAnimationFrame(draw);
   }
 
   function finish() {
@@ -209,7 +217,8 @@ function build(model, el, digits, program) {
       control: control.accuracy,
       points,
     };
-    runs = [...runs, run].slice(-400);
+    const same = (other) => SETTINGS.every((name) => String(other.config[name]) === String(run.config[name]));
+    runs = [...runs.filter((other) => !same(other)), run].slice(-400); // once more the same run is no further run
     model.set("result", { ...run, worker });
     assign(
       model,
@@ -218,9 +227,10 @@ function build(model, el, digits, program) {
     );
     table.show(runs);
     if (queue && --queue) {
-      again(model.get("seed") + 1);
+      next();
+      order("pace", { steps: Infinity });
       order("play");
-    } else if (!queue) order("pace", { steps: model.get("pace") === "full" ? Infinity : WATCHED });
+    } else ordinary();
   }
 
   function draw() {
@@ -266,9 +276,14 @@ function build(model, el, digits, program) {
   }
 
   order("init", { digits });
-  for (const name of SETTINGS) model.on(`change:${name}`, restart);
+  for (const name of SETTINGS) {
+    model.on(`change:${name}`, () => {
+      alone();
+      restart();
+    });
+  }
   model.on("change:mapped", draw);
-  follow(model, "pace", (pace) => order("pace", { steps: pace === "full" ? Infinity : WATCHED }));
+  follow(model, "pace", ordinary);
   restart();
   const hidden = () => document.hidden && state?.playing && order("pause");
   document.addEventListener("visibilitychange", hidden);
