@@ -64,6 +64,7 @@ class Visit:
 
     def __init__(self, browser, width, scheme, **options):
         self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+        self.context.set_default_timeout(90_000)  # a busy machine must not fail a test
         self.faults = []
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()

@@ -51,7 +51,7 @@ class Laboratory(Explorer):
 
     def still(self) -> str:
         """Give the band of many runs as a picture, and its table."""
-        band = pd.DataFrame(self.band["points"], columns=["step", "5 %", "95 %", "mean"])
+        band = pd.DataFrame(self.band["points"], columns=["step", "5 %", "95 %", "mean"]).astype({"step": int})
         figure, ax = plt.subplots(figsize=(7, 3.2))
         middle = f"middle 90 % of {self.band['runs']} students"
         ax.fill_between(band.step, band["5 %"], band["95 %"], alpha=0.25, label=middle)
