@@ -4,6 +4,7 @@
 # make lint     style of code and notebooks                     make serve   read the book at http://localhost:8000
 # make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
 # make readme   the README's figure, from the book that was built last
+# make laboratory      the runs behind the laboratory's shaded band, minutes (needs node)
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
@@ -17,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PRESS := $(BIN)/python -m press
 
-.PHONY: book smoke run why test lint lab serve bench clean browser pins readme
+.PHONY: book smoke run why test lint lab serve bench clean browser pins readme laboratory
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -53,6 +54,12 @@ readme: $(READY)
 	$(BIN)/python -c "import json; cells = json.load(open('_build/executed/laptop/02_mnist_replication.ipynb'))['cells']; \
 	  print(next(''.join(o['data']['image/svg+xml']) for c in cells for o in c.get('outputs', []) \
 	  if 'image/svg+xml' in o.get('data', {})), end='')" > book/_static/readme.svg
+
+SEEDS := $(shell seq -s, 1 40)
+laboratory: $(READY)
+	$(BIN)/python -c "import json; from sublearn.explorers import packed_digits; print(json.dumps(packed_digits()))" \
+	  | node tests/browser/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
+	mv _build/laboratory.csv book/reference/laboratory.csv
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

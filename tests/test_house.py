@@ -36,7 +36,9 @@ def test_a_module_imports_only_names_to_its_left(module):
     assert not wrong, f"{module} imports {wrong}, which stand to its right in the reading order"
 
 
-@pytest.mark.parametrize("module", ["stats", "figures", "notebook", "settings", "seeds", "cache"])
+@pytest.mark.parametrize(
+    "module", ["stats", "figures", "embed", "explorers", "noisebench", "notebook", "settings", "seeds", "cache"]
+)
 def test_tables_and_figures_need_no_torch(module):
     waiting, seen = [module], set()
     while waiting:

@@ -19,7 +19,9 @@ from press.checks import problems
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("_config.yml", "_toc.yml", "profiles.yml", "requirements.txt", "book", "notebooks")
-PRESS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("pages", "binder", "checks"))
+PRESS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("pages", "explore", "binder", "checks"))
+SCIENCE = Path(__file__).resolve().parents[1] / "sublearn"
+EXPLORERS = (SCIENCE / "embed.py", SCIENCE / "explorers.py", SCIENCE / "noisebench.py", SCIENCE / "browser")
 MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the packaged 24 MB
 REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -60,7 +62,7 @@ def build(profile: str, *, root: Path = ROOT) -> Path:
 def inputs_digest(profile: str, root: Path) -> str:
     """Return the SHA-256 over every file that the site of this profile is made of."""
     total = hashlib.sha256(profile.encode())
-    places = [root / name for name in INPUTS] + [executed_folder(profile, root), *PRESS]
+    places = [root / name for name in INPUTS] + [executed_folder(profile, root), *PRESS, *EXPLORERS]
     for file in sorted(file for place in places for file in [place, *place.rglob("*")]):
         if file.is_file() and ".ipynb_checkpoints" not in file.parts:
             total.update(f"\n{file} ".encode() + hashlib.sha256(file.read_bytes()).digest())

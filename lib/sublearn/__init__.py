@@ -1,5 +1,5 @@
 """The science of the book, to be read in this order; each module imports only names to its left.
 
 seeds > settings > machine > data > families > inputs > ensemble > training > measure > theory
-> cache > store > cohort > experiment > stats > figures > notebook
+> cache > store > cohort > experiment > stats > figures > embed > explorers > noisebench > notebook
 """

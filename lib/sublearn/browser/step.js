@@ -1,0 +1,81 @@
+// Theorem 1 as a picture: the teacher's step, what the student makes of it, and the sign of their inner product.
+
+import { plane } from "./arrows.js";
+import { assign, button, element, follow, radios, table } from "./controls.js";
+import { imitation } from "./linear.js";
+
+const PRESETS = [
+  ["toward", { step: [1.5, 0.5], seen: [0.5, 1.4], own: [-0.9, 0.8] }],
+  ["nothing seen", { step: [0.8, 1], seen: [1, -0.8], own: [-0.3, 1] }],
+  ["away", { step: [1.3, 0.5], seen: [0.9, 0.4], own: [-1, 0.5], start: "other" }],
+];
+
+export function render({ model, el }) {
+  const put = (trait) => (tip) => assign(model, trait, tip);
+  const view = plane("One row of the hidden weights", {
+    arrows: [
+      { key: "line", name: "", look: "guide", line: true },
+      { key: "moved", name: "student", look: "student" },
+      { key: "seen", name: "a", look: "third", label: "Teacher's auxiliary head", drag: put("seen") },
+      { key: "own", name: "a′", look: "control", label: "Student's auxiliary head", drag: put("own") },
+      { key: "step", name: "teacher", look: "teacher", label: "Teacher's step", drag: put("step") },
+    ],
+  });
+  const { node, fill } = table("What the student's step has in common with the teacher's", ["measure", "value"]);
+  const presets = PRESETS.map(([name, values]) =>
+    button(name, () => {
+      for (const [trait, value] of Object.entries({ start: "same", ...values })) model.set(trait, value);
+      model.save_changes();
+    }),
+  );
+  el.append(
+    element("p", { class: "explorer-title" }, "One step"),
+    element(
+      "p",
+      { class: "explorer-note" },
+      "The teacher moves a row of hidden weights. Its auxiliary logit reports only how far along its head a the step " +
+        "went; the student moves along its own head by as much (with the same head: the teacher's step, projected). " +
+        "Drag the arrows, or use the arrow keys.",
+    ),
+    element("div", { class: "explorer-tools", role: "group", "aria-label": "Cases" }, ...presets),
+    element(
+      "div",
+      { class: "explorer-beside" },
+      view.node,
+      element(
+        "div",
+        {},
+        radios(model, "start", "The student's auxiliary head is", [
+          ["same", "the teacher's (shared start)"],
+          ["other", "its own (other start)"],
+        ]),
+        node,
+      ),
+    ),
+  );
+
+  function draw() {
+    const [step, seen, own, start] = ["step", "seen", "own", "start"].map((name) => model.get(name));
+    const head = start === "same" ? seen : own;
+    const { moved, inner, report } = imitation(step, seen, head);
+    const sign =
+      inner > 1e-9
+        ? "positive: the student moves the teacher's way"
+        : inner < -1e-9
+          ? "negative: it moves away"
+          : "zero";
+    const spoken = `The inner product is ${sign}.`;
+    view.place("line", head);
+    view.place("moved", moved);
+    view.place("seen", seen, spoken);
+    view.place("own", start === "same" ? null : own, spoken);
+    view.place("step", step, spoken);
+    fill([
+      ["what the auxiliary logit reports, ⟨step, a⟩", report.toFixed(2)],
+      ["inner product of both steps", `${inner.toFixed(2)}, ${sign}`],
+    ]);
+    assign(model, "result", { moved, inner, report });
+  }
+  for (const name of ["step", "seen", "own"]) model.on(`change:${name}`, draw);
+  follow(model, "start", draw);
+}
