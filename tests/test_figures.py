@@ -33,7 +33,7 @@ def test_readings_hold_each_network_once_per_arm_and_model(rows):
 
 def test_panels_draw_the_means_and_intervals_of_the_table(rows):
     figure = panels(rows, ["rate", "loss"])
-    assert [ax.get_xlabel() for ax in figure.axes] == ["rate", "loss"]
+    assert [ax.get_title() for ax in figure.axes] == ["rate", "loss"]
     means = summary(rows[rows.factor == "rate"], by=["network", "level"])
     drawn = {round(float(y), 9) for line in figure.axes[0].lines for y in np.atleast_1d(line.get_ydata())}
     assert {round(value, 9) for value in means["mean"]} <= drawn

@@ -1,6 +1,7 @@
 """One look for every figure, and the sentence under it that says what the bars are."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -82,17 +83,12 @@ def readings(table: pd.DataFrame) -> pd.DataFrame:
 def panels(rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2) -> Figure:
     """One small panel per factor: means with 95 % t intervals of student, teacher and ceiling at each level.
 
-    `rows` comes from `readings`; levels are drawn in the order of the arms.
+    `rows` comes from `readings`; levels are drawn in the order of the arms, long names one below the other.
     """
     lines = -(-len(factors) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.3 * lines + 0.4), sharey=True, squeeze=False)
-    looks = {"hue_order": list(NETWORKS), "palette": NETWORKS, "markers": ["o", "s", "D"], "linewidth": 1.3}
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.4 * lines + 0.4), squeeze=False)
     for ax, factor in zip(axes.flat, factors):
-        drawn = rows[rows.factor == factor]
-        sns.pointplot(drawn, x="level", y="accuracy", hue="network", errorbar=interval, markersize=4, ax=ax, **looks)
-        ax.axhline(chance, ls="--", lw=1, color="0.35")
-        ax.set(xlabel=factor, ylabel="accuracy", ylim=(0, 1))
-        ax.tick_params(axis="x", rotation=25 if drawn.level.str.len().max() > 6 else 0)
+        _panel(ax, rows[rows.factor == factor], factor, chance)
         handles = ax.get_legend_handles_labels()
         ax.get_legend().remove()
     for ax in axes.flat[len(factors) :]:
@@ -100,6 +96,21 @@ def panels(rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, c
     figure.legend(*handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3)
     figure.tight_layout()
     return figure
+
+
+def _panel(ax: Axes, drawn: pd.DataFrame, factor: str, chance: float) -> None:
+    looks = {"hue": "network", "hue_order": list(NETWORKS), "palette": NETWORKS, "markers": ["o", "s", "D"]}
+    looks |= {"errorbar": interval, "markersize": 4, "linewidth": 1.3, "ax": ax}
+    if drawn.level.str.len().max() > 8:
+        drawn = drawn.assign(level=drawn.level.map(lambda level: fill(level, 18)))
+        sns.pointplot(drawn, y="level", x="accuracy", linestyle="none", **looks)
+        ax.axvline(chance, ls="--", lw=1, color="0.35")
+        ax.tick_params(axis="y", labelsize=7.5)
+        ax.set(title=factor, xlabel="accuracy", ylabel="", xlim=(0, 1))
+    else:
+        sns.pointplot(drawn, x="level", y="accuracy", **looks)
+        ax.axhline(chance, ls="--", lw=1, color="0.35")
+        ax.set(title=factor, xlabel="", ylabel="accuracy", ylim=(0, 1))
 
 
 def radial_power(images: np.ndarray) -> pd.DataFrame:
