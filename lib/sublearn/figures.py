@@ -110,6 +110,7 @@ def _panel(ax: Axes, drawn: pd.DataFrame, factor: str, chance: float) -> None:
     else:
         sns.pointplot(drawn, x="level", y="accuracy", **looks)
         ax.axhline(chance, ls="--", lw=1, color="0.35")
+        ax.tick_params(axis="x", labelsize=7.5)
         ax.set(title=factor, xlabel="", ylabel="accuracy", ylim=(0, 1))
 
 
