@@ -134,8 +134,9 @@ def agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 def permuted(first: np.ndarray, second: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray:
     """`correlation` of the centered matrices under as many random relabelings of the words (draw,)."""
-    first, second, random = centered(first), centered(second), stream(seed, "relabel")
-    return np.array([correlation(first[random.permutation(len(first))], second) for _ in range(draws)])
+    one, two = (side / np.linalg.norm(side) for side in (centered(first), centered(second)))
+    shared, random, rows = one @ two.T, stream(seed, "relabel"), np.arange(len(first))
+    return np.array([shared[random.permutation(len(first)), rows].sum() for _ in range(draws)])
 
 
 def top(matrix: np.ndarray) -> np.ndarray:
