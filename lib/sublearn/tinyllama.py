@@ -112,7 +112,7 @@ def initial(setting: Tiny) -> nn.Module:
 def train(model: nn.Module, batch: Callable[[int], Batch], steps: int, rate: float, tick: Callable = int) -> float:
     """Train a model in place on next tokens with AdamW; returns the mean loss of the last 50 steps in nats a token."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2), pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 20), pct_start=0.1)
     seen = []
     for step in range(steps):
         ids, learnt = batch(step)
