@@ -85,7 +85,7 @@ $(READY): requirements.txt pyproject.toml
 	@if test -x $(BIN)/python; then :; elif command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
 	else $(PYTHON) -m venv .venv; fi
 	@test -x "$(UV)" || { $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install -qq uv; }
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

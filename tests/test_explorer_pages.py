@@ -1,5 +1,6 @@
 """The explorers on the pages of the smoke book, in a browser without a network."""
 
+import base64
 from pathlib import Path
 
 import axe_core_python
@@ -17,6 +18,8 @@ PAGES = {
     "plane": "book/interactivity.html",
     "step": "book/interactivity.html",
     "results": "notebooks/02_mnist_replication.html",
+    "noise": "notebooks/04_inputs.html",
+    "partners": "notebooks/09_token_entanglement.html",
 }
 pytestmark = pytest.mark.book
 
@@ -161,6 +164,7 @@ def test_many_seeds_give_a_mean_with_its_interval(show):
 
 
 LOOKS = [("laboratory", 360, "dark"), ("results", 360, "light"), ("plane", 1280, "light"), ("step", 1280, "dark")]
+LOOKS += [("noise", 360, "dark"), ("partners", 360, "light"), ("partners", 1280, "dark")]
 
 
 @pytest.mark.parametrize(("module", "width", "colors"), LOOKS)
@@ -243,6 +247,33 @@ def test_results_are_those_of_the_chapters_table(show):
     with results.page.expect_download() as download:
         results.press("Download the rows (CSV)")
     assert len(pd.read_csv(download.value.path())) == len(table)
+
+
+def test_partners_are_found_by_word_number_and_pair(show):
+    shown = show("partners", scheme="file")
+    words, numbers = shown.get("words"), shown.get("numbers")
+    marked = "node.querySelector('.cloud.found').getAttribute('d').split('M').length - 1"
+    for text, count in [("owl", len(numbers)), (numbers[7], len(words)), (f"owl {numbers[7]}", 1), ("nobody", 0)]:
+        search = shown.trait("chosen")
+        search.fill(text)
+        search.press("Enter")
+        shown.wait(f"{marked} === {count}")
+        assert shown.get("chosen") == text
+        rows = shown.node.locator(".explorer-live table").first.locator("tbody tr")
+        assert rows.count() == min(count, 8)
+    assert "Nothing here is called nobody" in shown.node.inner_text()
+    shown.trait("chosen").fill("owl")
+    shown.trait("chosen").press("Tab")
+    measure = list(shown.get("measures"))[1]
+    shown.trait("upward").select_option(label=measure)
+    best = shown.node.locator(".explorer-live table").first.locator("tbody tr").first.inner_text()
+    top = max(numbers, key=lambda number: value(shown.get("measures")[measure], words.index("owl"), numbers, number))
+    assert best.startswith(f"owl, {top}")
+
+
+def value(packed, word, numbers, number):
+    codes = np.frombuffer(base64.b64decode(packed["codes"]), dtype=np.int8)
+    return codes[word * len(numbers) + numbers.index(number)] * packed["scale"]
 
 
 def test_colors_follow_the_theme_at_once(show):

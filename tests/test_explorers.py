@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 
 import twin
-from sublearn import embed, explorers, noisebench, stats, theory
+from sublearn import embed, explorers, noisebench, partners, stats, theory
 from sublearn.settings import PARTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -317,6 +317,41 @@ def test_a_live_bench_asks_the_kernel_for_a_setting():
 def test_the_bench_names_a_missing_column():
     with pytest.raises(ValueError, match="no column 'sample'"):
         noisebench.NoiseBench(pd.DataFrame(columns=["family", "parameter"]), pd.DataFrame(columns=noisebench.MEASURED))
+
+
+def pairs(**options):
+    generator = np.random.default_rng(3)
+    words, numbers = ["owl", "fox", "bee"], [f"{place:03d}" for place in range(40)]
+    sides = {name: generator.normal(0, size, (3, 40)) for name, size in (("cosine", 0.1), ("lift", 4.0))}
+    return partners.Partners(words, numbers, sides, **options), sides
+
+
+def test_partners_keep_their_values_to_a_part_of_the_range(ask):
+    shown, sides = pairs()
+    state = {name: getattr(shown, name) for name in ("words", "numbers", "measures")}
+    for name, matrix in sides.items():
+        assert np.abs(shown.matrix(name) - matrix).max() <= np.abs(matrix).max() / 250
+        found = ask("ranked", [state, "fox", name])
+        right = np.argsort(-shown.matrix(name)[1], kind="stable")
+        assert [number for _, number, _ in found] == [f"{place:03d}" for place in right]
+        assert [value for *_, value in found] == pytest.approx(shown.matrix(name)[1, right].tolist())
+
+
+SEARCHES = [("Owl", 40, {"owl"}), ("007", 3, {"owl", "fox", "bee"}), ("bee 007", 1, {"bee"}), ("x", 0, set())]
+
+
+@pytest.mark.parametrize(("text", "count", "words"), SEARCHES)
+def test_a_search_takes_a_word_a_number_or_both(ask, text, count, words):
+    shown, _ = pairs()
+    found = ask("ranked", [{name: getattr(shown, name) for name in ("words", "numbers", "measures")}, text, "lift"])
+    assert len(found) == count
+    assert {word for word, *_ in found} == words
+    assert [value for *_, value in found] == sorted((value for *_, value in found), reverse=True)
+
+
+def test_partners_name_a_matrix_of_another_shape():
+    with pytest.raises(ValueError, match="'lift' must hold finite numbers of shape"):
+        partners.Partners(["owl"], ["007"], {"lift": np.zeros((2, 1))})
 
 
 def test_a_notebook_gets_widget_and_page_from_one_object():

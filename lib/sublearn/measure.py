@@ -191,8 +191,9 @@ def _cosine(one: Weights, other: Weights) -> Tensor:
 def _explained(goal: Tensor, known: Tensor) -> Tensor:
     """Share of the variance of `goal` (model, image, a) that a linear map of `known` (model, image, b) gives."""
     goal, known = (goal - goal.mean(1, keepdim=True)).double(), known.double()
-    fitted = known @ torch.linalg.pinv(known) @ goal
-    return fitted.square().sum((1, 2)) / goal.square().sum((1, 2))
+    shared = known.mT @ goal
+    fitted = shared * (torch.linalg.pinv(known.mT @ known, hermitian=True) @ shared)
+    return fitted.sum((1, 2)) / goal.square().sum((1, 2))
 
 
 MEASURES: dict[str, Callable[[Trained], dict[str, Tensor]]] = {

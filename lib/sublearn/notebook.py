@@ -7,16 +7,19 @@ per recorded number and a CSV per table, and figures carry their caption and alt
 import io
 import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from sublearn.figures import style
 from sublearn.settings import DATASETS
+from sublearn.stats import interval
 
 matplotlib.use("agg")  # a figure appears where `show` puts it, not at the end of the cell that began it
 style()
@@ -65,6 +68,23 @@ def record(
     if folder := _results():
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
             file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n")
+
+
+def estimate(values: Iterable[float]) -> dict[str, float]:
+    """Give mean, low and high (95 % t interval) and n of one value per model; of a single model, no interval."""
+    values = np.asarray(list(values), dtype=float)
+    low, high = interval(values) if len(values) > 1 else (np.nan, np.nan)
+    return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+
+
+def record_mean(
+    name: str, values: Iterable[float], unit: str, *, change: Callable[[float], float] = float, **labels: str
+) -> dict[str, float]:
+    """Record the `estimate` of values and give it; `change`, such as exp, is applied to the mean and both ends."""
+    found = estimate(values)
+    found |= {key: float(change(found[key])) for key in ("mean", "low", "high")}
+    record(name, found["mean"], low=found["low"], high=found["high"], n=found["n"], unit=unit, **labels)
+    return found
 
 
 def record_summary(name: str, row: pd.Series, **labels: str) -> None:

@@ -5,6 +5,7 @@ import { projector, solve, imitation } from "../../lib/sublearn/browser/linear.j
 import * as network from "../../lib/sublearn/browser/network.js";
 import { workspace } from "../../lib/sublearn/browser/product.js";
 import { nearest } from "../../lib/sublearn/browser/noise.js";
+import { ranked, unpacked } from "../../lib/sublearn/browser/partners.js";
 import { key, normal, uniform } from "../../lib/sublearn/browser/random.js";
 import { choose } from "../../lib/sublearn/browser/results.js";
 import { paired, quantile, summary } from "../../lib/sublearn/browser/statistics.js";
@@ -54,6 +55,14 @@ const answers = {
   summary,
   choose: ([data, asked]) => choose(data, asked),
   paired: ([rows, base]) => paired(rows, base),
+  ranked: ([state, text, measure]) => {
+    const data = unpacked(state);
+    return ranked(data, text, measure).map((pair) => [
+      data.words[pair.word],
+      data.numbers[pair.at],
+      data.value(measure, pair.word, pair.at),
+    ]);
+  },
   projector,
   solve: ([hidden, heads, logits]) => solve(hidden, heads, logits),
   imitation: ([step, seen, own]) => imitation(step, seen, own),
