@@ -81,7 +81,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c "$$VERSION"
 	@command -v uv >/dev/null || $(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) has no venv \
 	module: install it (Debian, Ubuntu: apt install python3-venv) or put uv on the PATH." >&2; exit 1; }
-	@echo "Setting up .venv: 5.5 GB, a few minutes on a fast line."
+	@echo "Setting up .venv: 6 GB, a few minutes on a fast line."
 	@if test -x $(BIN)/python; then :; elif command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
 	else $(PYTHON) -m venv .venv; fi
 	@test -x "$(UV)" || { $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install -qq uv; }
