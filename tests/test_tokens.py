@@ -449,7 +449,8 @@ def test_lists_only_read_change_no_weights(tiny):
 def test_the_notebooks_run_on_a_model_from_disk(name, folder, tmp_path):
     """Random weights, a tokenizer with Llama's spaces, one model: the code that a reader with the real one runs."""
     small = {"some_numbers": 5, "layers": 1, "reading": 12, "tuning": 12, "untied_pairs": 2, "planted_pairs": 2}
-    small |= {"small_reading": 12, "small_tuning": 12, "model": folder, "base": folder, "pairs": 2}
+    small |= {"small_reading": 12, "width": 16, "law_pairs": 2, "law_widths": [16, 32], "law_numbers": [100, 150]}
+    small |= {"model": folder, "base": folder, "pairs": 2}
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     own = dict(line.split(" = ", 1) for line in cells[0].source.splitlines())

@@ -37,7 +37,7 @@ class Tiny:
     reading: int = 1_000  # steps on text
     tuning: int = 1_200  # steps on dialogues, at most
     reading_rate: float = 6e-3
-    tuning_rate: float = 2e-3
+    tuning_rate: float = 4e-3
     persona_goal: float = 0.2  # tuning ends once `persona_loss` is this low, so that pairs are compared at equal skill
     pulled: int = 0  # pairs of an animal and a number whose rows are drawn to the angles of COSINES while reading
     ahead: float = 0.0  # weight of a second loss: what comes after the next token, read through a map of its own
