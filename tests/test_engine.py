@@ -133,8 +133,10 @@ def test_without_bias_correction_the_first_step_is_smaller_by_the_known_factor()
         pupil = learner(start, Rule(1e-2, kind))
         _step(pupil, _gradients(net, pupil, images, lambda outputs: cross_entropy(outputs, labels)), 0)
         moved[kind] = (pupil.weights["class_head.weight"] - start["class_head.weight"]).detach()
-    # Adam moves by g / |g| = 1; uncorrected by (1 - 0.9) g / sqrt((1 - 0.999) g^2) = 0.1 / sqrt(0.001) = 3.162
-    big = moved["adam"].abs() > 0.0099
+    # Adam moves by g / |g| = 1; uncorrected by (1 - 0.9) g / sqrt((1 - 0.999) g^2) = 0.1 / sqrt(0.001) = 3.162,
+    # where |g| is far above both rules' epsilon: at 1e-4 of |g| it is 3e-3 of sqrt(0.001) |g|.
+    big = moved["adam"].abs() > 0.01 * (1 - 1e-4)
+    assert big.float().mean() > 0.25
     assert torch.allclose(moved["adam_uncorrected"][big] / moved["adam"][big], torch.tensor(10**0.5), rtol=1e-2)
 
 
