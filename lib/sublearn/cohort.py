@@ -206,10 +206,10 @@ def _keep(setting: Setting, job: Job, plan: Plan, reached: list) -> None:
 def train_students(cells: Iterable[Cell], plan: Plan) -> None:
     """Train and measure the students that are not on disk."""
     jobs = _jobs(cell for cell in dict.fromkeys(cells) if store.student_rows(cell, plan) is None)
-    steps = [
-        setting.epochs * len(batch_sizes(setting.inputs_per_epoch, setting.batch_size))
-        for job in jobs
-        for setting in job.settings
-    ]
-    with progress(sum(steps), "students") as bar:
+    jobs.sort(key=_job_steps, reverse=True)  # a long one begun last would keep one worker waiting for the other
+    with progress(sum(map(_job_steps, jobs)), "students") as bar:
         side_by_side(partial(_distill, plan=plan, tick=bar.update), jobs)
+
+
+def _job_steps(job: Job) -> int:
+    return sum(s.epochs * len(batch_sizes(s.inputs_per_epoch, s.batch_size)) for s in job.settings)

@@ -1,13 +1,14 @@
 """Many small networks held as one: weights stacked along a leading model axis, parts addressed by name."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vmap
 
 from sublearn.machine import device
 from sublearn.seeds import stream
@@ -25,60 +26,65 @@ class Outputs(NamedTuple):
     aux: Tensor
 
 
-class MLP(nn.Module):
-    """Perceptron with ReLU layers `hidden` and two linear readouts, `class_head` and `aux_head`."""
+class MLP:
+    """Perceptron with ReLU layers `hidden` and two linear readouts, `class_head` and `aux_head`; it holds no weights.
+
+    `shapes` are those of one model's weights by name; called with them and images (batch, pixel), it gives `Outputs`.
+    """
 
     def __init__(self, pixels: int, hidden: Sequence[int], classes: int, aux_dim: int) -> None:
-        super().__init__()
         widths = [pixels, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden))
-        self.class_head = nn.Linear(widths[-1], classes)
-        self.aux_head = nn.Linear(widths[-1], aux_dim)
+        self.hidden = [f"hidden.{layer}" for layer in range(len(hidden))]
+        sides = dict(zip(self.hidden, zip(hidden, widths)))
+        sides |= {"class_head": (classes, widths[-1]), "aux_head": (aux_dim, widths[-1])}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for part, (out, into) in sides.items():
+            self.shapes |= {f"{part}.weight": (out, into), f"{part}.bias": (out,)}
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Outputs for images (batch, pixel)."""
-        for layer in self.hidden:
-            images = layer(images).relu_()
-        return Outputs(images, self.class_head(images), self.aux_head(images))
+    def __call__(self, weights: Weights, images: Tensor) -> Outputs:
+        """Outputs of one model for images (batch, pixel)."""
+
+        def layer(part: str, inputs: Tensor) -> Tensor:
+            return F.linear(inputs, weights[f"{part}.weight"], weights[f"{part}.bias"])
+
+        for part in self.hidden:
+            images = layer(part, images).relu_()
+        return Outputs(images, layer("class_head", images), layer("aux_head", images))
 
 
 def network(setting: Setting, pixels: int, classes: int) -> MLP:
-    """The architecture of a setting, without weights; each thread needs a network of its own."""
-    with torch.device("meta"):
-        return MLP(pixels, setting.hidden, classes, setting.aux_dim)
+    """The architecture of a setting."""
+    return MLP(pixels, setting.hidden, classes, setting.aux_dim)
 
 
-def _fan_in(net: nn.Module, name: str) -> int:
-    return net.get_parameter(name.replace("bias", "weight")).shape[1:].numel()
+def _fan_in(net: MLP, name: str) -> int:
+    return prod(net.shapes[name.replace("bias", "weight")][1:])
 
 
-def _normal(draw: np.random.Generator, name: str, shape: torch.Size, fan_in: int) -> np.ndarray:
+def _normal(draw: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     if name.endswith("bias"):
         return np.zeros(shape, dtype=np.float32)
     return draw.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(fan_in))
 
 
-def _torch(draw: np.random.Generator, name: str, shape: torch.Size, fan_in: int) -> np.ndarray:
+def _torch(draw: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     return (2 * draw.random(shape, dtype=np.float32) - 1) / np.float32(np.sqrt(fan_in))
 
 
 LAWS: dict[str, Callable] = {"normal": _normal, "torch": _torch}
 
 
-def initial(net: nn.Module, setting: Setting, seed: int, models: Sequence[int], owner: str = "init") -> Weights:
+def initial(net: MLP, setting: Setting, seed: int, models: Sequence[int], owner: str = "init") -> Weights:
     """Initial weights of the named models. The first rows of a wider auxiliary head are those of a narrower one.
 
     The law is `setting.init`, times `setting.init_scale`; `owner` names the stream.
     """
     law, scale = LAWS[setting.init], np.float32(setting.init_scale)
 
-    def draw(model: int, name: str, shape: torch.Size) -> Tensor:
+    def draw(model: int, name: str, shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(law(stream(seed, owner, model, name), name, shape, _fan_in(net, name)) * scale)
 
-    return {
-        name: torch.stack([draw(model, name, parameter.shape) for model in models])
-        for name, parameter in net.named_parameters()
-    }
+    return {name: torch.stack([draw(model, name, shape) for model in models]) for name, shape in net.shapes.items()}
 
 
 def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weights:
@@ -120,11 +126,11 @@ def _each(factor: Tensor, tensor: Tensor) -> Tensor:
     return factor.to(tensor).view(-1, *[1] * (tensor.dim() - 1))
 
 
-def _small(net: nn.Module) -> bool:
-    return sum(parameter.numel() for parameter in net.parameters()) < SMALL
+def _small(net: MLP) -> bool:
+    return sum(map(prod, net.shapes.values())) < SMALL
 
 
-def chunks(net: nn.Module, models: Sequence[int]) -> list[list[int]]:
+def chunks(net: MLP, models: Sequence[int]) -> list[list[int]]:
     """How an ensemble is split into calls: whole on a GPU, eight models a call where networks are small, else one.
 
     One large network in each thread keeps its activations in the core's own memory; small ones would wait for Python.
@@ -133,7 +139,7 @@ def chunks(net: nn.Module, models: Sequence[int]) -> list[list[int]]:
     return [list(models[start : start + size]) for start in range(0, len(models), size)]
 
 
-def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
+def apply(net: MLP, weights: Weights, images: Tensor) -> Outputs:
     """Outputs (model, batch, width) of every model on its own images (model, batch, pixel) or shared (batch, pixel).
 
     A large network that comes alone is called plainly, all others through `vmap`. Neither mixes models, so a model's
@@ -141,8 +147,6 @@ def apply(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
     """
     shared = images.dim() == 2
     if len(next(iter(weights.values()))) == 1 and not _small(net):
-        alone = functional_call(
-            net, {name: tensor[0] for name, tensor in weights.items()}, images if shared else images[0]
-        )
-        return Outputs(*(tensor[None] for tensor in alone))
-    return vmap(partial(functional_call, net), in_dims=(0, None if shared else 0))(weights, images)
+        own = {name: tensor.squeeze(0) for name, tensor in weights.items()}  # unlike [0], a view with a free gradient
+        return Outputs(*(tensor[None] for tensor in net(own, images if shared else images.squeeze(0))))
+    return vmap(net, in_dims=(0, None if shared else 0))(weights, images)

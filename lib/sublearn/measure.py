@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sublearn.data import Images
-from sublearn.ensemble import Outputs, Weights, apply, inner
+from sublearn.ensemble import MLP, Outputs, Weights, apply, inner
 from sublearn.families import scaled
 from sublearn.machine import device
 
@@ -22,7 +22,7 @@ class Trained(NamedTuple):
     Students also bring a sample of their inputs and the gradient of their first step on it.
     """
 
-    net: nn.Module
+    net: MLP
     weights: Weights
     start: Weights
     teacher: Weights
@@ -33,7 +33,7 @@ class Trained(NamedTuple):
 
 
 @torch.no_grad()
-def outputs(net: nn.Module, weights: Weights, levels: Tensor, top: int) -> Outputs:
+def outputs(net: MLP, weights: Weights, levels: Tensor, top: int) -> Outputs:
     """Outputs (model, image, width) on grey levels (image, pixel) of at most `top`."""
     weights = {name: tensor.to(device()) for name, tensor in weights.items()}
     parts = [apply(net, weights, scaled(part, top).to(device())) for part in levels.split(SLICE)]
@@ -44,12 +44,12 @@ def _share_right(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(-1) == labels.to(logits.device)).double().mean(1).cpu()
 
 
-def accuracy(net: nn.Module, weights: Weights, images: Images) -> Tensor:
+def accuracy(net: MLP, weights: Weights, images: Images) -> Tensor:
     """Share of test images whose largest class logit is the label: (model,)."""
     return _share_right(outputs(net, weights, images.test_images, images.top).classes, images.test_labels)
 
 
-def trained(net: nn.Module, weights: Weights, *, images: Images, **known: Weights | Tensor | None) -> Trained:
+def trained(net: MLP, weights: Weights, *, images: Images, **known: Weights | Tensor | None) -> Trained:
     """A trained network with its outputs on the test set, which all measures share; `known` are fields of Trained."""
     seen = outputs(net, weights, images.test_images, images.top)
     return Trained(net, weights, images=images, seen=seen, **known)

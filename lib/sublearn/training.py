@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from sublearn.ensemble import Outputs, Weights, apply
+from sublearn.ensemble import MLP, Outputs, Weights, apply
 from sublearn.inputs import batch_sizes
 from sublearn.machine import device, products
 from sublearn.seeds import stream
@@ -119,7 +119,7 @@ def matching_loss(setting: Setting, draws: Sequence[np.random.Generator] = ()) -
     return {"kl": kl, "mse": mse}[setting.loss]
 
 
-def _gradients(net: nn.Module, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> Sequence[Tensor]:
+def _gradients(net: MLP, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> Sequence[Tensor]:
     with products():
         outputs = apply(net, pupil.weights, images)
     return torch.autograd.grad(loss(outputs), pupil.trained, allow_unused=True, materialize_grads=True)
@@ -127,17 +127,17 @@ def _gradients(net: nn.Module, pupil: Learner, images: Tensor, loss: Callable[[O
 
 def _target(student: "Student", goal: Outputs) -> Outputs:
     """A student with fewer auxiliary logits than the teacher matches the teacher's first ones."""
-    return goal._replace(aux=goal.aux[..., : student.net.aux_head.out_features])
+    return goal._replace(aux=goal.aux[..., : student.net.shapes["aux_head.bias"][0]])
 
 
 @torch.no_grad()
-def heard(net: nn.Module, teacher: Weights, inputs: Tensor) -> Outputs:
+def heard(net: MLP, teacher: Weights, inputs: Tensor) -> Outputs:
     """The teacher's outputs on inputs (model, batch, pixel)."""
     with products():
         return apply(net, teacher, inputs)
 
 
-def first_gradient(net: nn.Module, *, teacher: Weights, student: "Student", inputs: Tensor) -> Weights:
+def first_gradient(net: MLP, *, teacher: Weights, student: "Student", inputs: Tensor) -> Weights:
     """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains."""
     goal = _target(student, heard(net, teacher, inputs))
     found = _gradients(student.net, student.pupil, inputs, lambda outputs: student.loss(outputs, goal))
@@ -166,7 +166,7 @@ def digit_batches(
         start += size
 
 
-def teach_epoch(net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick) -> None:
+def teach_epoch(net: MLP, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick) -> None:
     """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
     for done, (images, labels) in enumerate(batches):
         labels = labels.to(device())
@@ -178,7 +178,7 @@ def teach_epoch(net: nn.Module, teacher: Learner, batches: Iterable[tuple[Tensor
 class Student(NamedTuple):
     """One arm of a sweep: its network, its weights under training, and the loss that matches it to the teacher."""
 
-    net: nn.Module
+    net: MLP
     pupil: Learner
     loss: Loss
 
@@ -188,7 +188,7 @@ class Memory(NamedTuple):
 
     heard: dict[tuple[int, int], tuple[Tensor, Tensor]]
 
-    def goal(self, net: nn.Module, teacher: Weights, keys: Sequence[tuple[int, int]], inputs: Tensor) -> Outputs:
+    def goal(self, net: MLP, teacher: Weights, keys: Sequence[tuple[int, int]], inputs: Tensor) -> Outputs:
         """The teacher's logits on a batch, its features left out; remembered or heard now."""
         if not all(key in self.heard for key in keys):
             said = heard(net, teacher, inputs)
@@ -198,7 +198,7 @@ class Memory(NamedTuple):
 
 
 def distill_epoch(
-    net: nn.Module,
+    net: MLP,
     *,
     teacher: Weights,
     students: list[Student],
