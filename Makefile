@@ -38,6 +38,8 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check lib tests notebooks
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	@if command -v npx >/dev/null; then npx --yes @biomejs/biome@2.6.8 check; \
+	  else echo "There is no npx: the JavaScript was not checked." >&2; fi
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)

@@ -16,6 +16,7 @@ import anywidget
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from rjsmin import jsmin
 
 BROWSER = Path(__file__).with_name("browser")
 COMMENT = re.compile(r"/\*.*?\*/\s*", re.DOTALL)
@@ -37,7 +38,7 @@ def bundle(names: Iterable[str]) -> str:
     """Join modules of `browser/` and what they import to one script, each in a function of its own.
 
     It leaves the constants `modules` (by name) and `program`, which gives the text of a worker. Comments and
-    indentation stay behind. ValueError for a module that imports itself through others, or whose text would end a
+    spaces stay behind. ValueError for a module that imports itself through others, or whose text would end a
     script element.
     """
     parts: dict[str, str] = {}
@@ -61,9 +62,7 @@ def _collect(name: str, parts: dict[str, str], within: tuple[str, ...]) -> None:
         _collect(need, parts, (*within, name))
     exported = ", ".join(EXPORT.findall(text))
     text = EXPORT.sub("", IMPORT.sub(r"const \1 = modules.\2;", text))
-    lines = (line.strip() for line in text.splitlines())
-    body = "\n".join(line for line in lines if line and not line.startswith("//"))
-    parts[name] = f'["{name}", {json.dumps(needs)}, (modules) => {{\n{body}\nreturn {{ {exported} }};\n}}]'
+    parts[name] = f'["{name}", {json.dumps(needs)}, (modules) => {{\n{jsmin(text)}\nreturn {{ {exported} }};\n}}]'
 
 
 @cache

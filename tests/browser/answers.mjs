@@ -1,11 +1,11 @@
 // Answers questions about the explorers' modules for the tests in Python: {"name": [arguments...]} on standard input.
 
 import { readFileSync } from "node:fs";
-import { projector, solve, imitation } from "../../lib/sublearn/browser/linear.js";
+import { imitation, projector, solve } from "../../lib/sublearn/browser/linear.js";
 import * as network from "../../lib/sublearn/browser/network.js";
-import { workspace } from "../../lib/sublearn/browser/product.js";
 import { nearest } from "../../lib/sublearn/browser/noise.js";
 import { ranked, unpacked } from "../../lib/sublearn/browser/partners.js";
+import { workspace } from "../../lib/sublearn/browser/product.js";
 import { key, normal, uniform } from "../../lib/sublearn/browser/random.js";
 import { choose } from "../../lib/sublearn/browser/results.js";
 import { paired, quantile, summary } from "../../lib/sublearn/browser/statistics.js";
@@ -21,6 +21,7 @@ function gradient({ seed, width, aux_dim, batch, loss, inputs, targets, script }
     images = space.zeros(inputs.length);
   images.set(inputs);
   network.forward(made, images, room, [head]);
+  // biome-ignore lint/performance/noDynamicNamespaceImportAccess: the question names the loss
   const value = network[loss](room, targets, aux_dim);
   network.backward(made, images, room, head);
   const parts = ["hidden0", "hidden1", head];

@@ -17,9 +17,9 @@ import {
 } from "./controls.js";
 import { unpack } from "./digits.js";
 import { start } from "./driver.js";
+import { digitsPanel, inputPanel, mapPanel, runsPanel, settingsText } from "./panels.js";
 import { settingControls } from "./settings.js";
 import { DEFAULTS } from "./training.js";
-import { digitsPanel, inputPanel, mapPanel, runsPanel, settingsText } from "./panels.js";
 
 const SETTINGS = ["seed", "aux_dim", "perturbation", "lr", "shared", "inputs", "loss", "width", "steps"];
 const WATCHED = 150; // steps per second that one can follow
@@ -248,8 +248,8 @@ function build(model, el, digits, program) {
         : `${done} loss on the auxiliary logits ${state.loss.toPrecision(2)}`;
     const text = settingsText(state.config),
       band = text === settingsText(DEFAULTS) ? model.get("band") : null;
-    count.textContent =
-      `Networks ${state.config.seed}, ${now}. ` + (band ? `Shaded: the middle 90 % of ${band.runs} such runs.` : "");
+    const shaded = band ? `Shaded: the middle 90 % of ${band.runs} such runs.` : "";
+    count.textContent = `Networks ${state.config.seed}, ${now}. ${shaded}`;
     spoken.say(sentence(state));
     if (performance.now() - tileAt > (calm() ? 2000 : 450) || !state.playing) {
       tileAt = performance.now();

@@ -1,3 +1,4 @@
+// biome-ignore-all format: the assembled program is laid out by instruction
 // The product of two matrices, which is nearly all the work of training, and the memory that matrices live in.
 //
 // Two programs give the same bits, because both add the same terms in the same order: one in JavaScript, and one in

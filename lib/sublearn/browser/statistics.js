@@ -2,11 +2,11 @@
 
 function logGamma(x) {
   const series = [
-    76.18009172947146, -86.50532032941677, 24.01409824083091, -1.231739572450155, 0.1208650973866179e-2,
+    76.18009172947146, -86.50532032941678, 24.01409824083091, -1.231739572450155, 0.1208650973866179e-2,
     -0.5395239384953e-5,
   ];
   const sum = series.reduce((total, factor, place) => total + factor / (x + 1 + place), 1.000000000190015);
-  return (x + 0.5) * Math.log(x + 5.5) - x - 5.5 + Math.log((2.5066282746310005 * sum) / x);
+  return (x + 0.5) * Math.log(x + 5.5) - x - 5.5 + Math.log((2.5066282746310007 * sum) / x);
 }
 
 // The regularized incomplete beta function by Lentz's continued fraction.

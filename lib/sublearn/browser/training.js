@@ -3,21 +3,21 @@
 // The teacher learns labels from digits. Student and control match its auxiliary logits, on noise or on digits
 // without labels. Every number comes from a named stream, so that the same configuration gives the same run anywhere.
 
+import { components, correlation, project } from "./components.js";
 import {
   adam,
   backward,
+  CLASSES,
   copy,
   crossEntropy,
   divergence,
   forward,
   initial,
-  CLASSES,
   PIXELS,
   room,
   squaredError,
   update,
 } from "./network.js";
-import { components, correlation, project } from "./components.js";
 import { key, uniform } from "./random.js";
 
 export const BATCH = 64;
@@ -199,7 +199,7 @@ export function laboratory(digits, space) {
       tile,
       teacher: run.teacherAccuracy,
       map: run.map,
-      variance: axes && axes.share,
+      variance: axes?.share,
       student: seen(run.student),
       control: seen(run.control),
     };
