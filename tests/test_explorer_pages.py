@@ -182,12 +182,17 @@ def test_an_explorer_has_no_accessibility_fault(show, module, width, colors):
     assert shown.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-def drag(shown, handle, right, up):
+def center(shown, handle):
+    """The middle of a handle in the window, after scrolling there."""
     shown.node.scroll_into_view_if_needed()
     grip = shown.node.get_by_role("slider", name=handle).locator("circle")
     grip.scroll_into_view_if_needed()
     box = grip.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(shown, handle, right, up):
+    x, y = center(shown, handle)
     shown.page.mouse.move(x, y)
     shown.page.mouse.down()
     shown.page.mouse.move(x + right, y - up, steps=3)
@@ -211,6 +216,20 @@ def test_the_plane_follows_pointer_and_keys(show):
     plane.press("heads at right angles")
     assert plane.get("result")["share"] == pytest.approx(0, abs=1e-9)
     assert "0.00" in plane.node.locator(".explorer-live table").inner_text()
+
+
+def test_the_plane_follows_a_finger_and_the_page_stays(show):
+    plane = show("plane", width=360, has_touch=True, is_mobile=True)
+    plane.node.get_by_role("button", name="a general teacher").tap()
+    before, (x, y) = plane.get("heads"), center(plane, "Column 1 of W2, class logit")
+    scrolled = plane.page.evaluate("scrollY")
+    touch = plane.visit.context.new_cdp_session(plane.page)
+    for what, points in (("Start", [(x, y)]), ("Move", [(x, y - 20)]), ("Move", [(x, y - 40)]), ("End", [])):
+        points = [{"x": across, "y": down} for across, down in points]
+        touch.send("Input.dispatchTouchEvent", {"type": f"touch{what}", "touchPoints": points})
+    plane.wait(f"node.model.get('heads')[1][0] !== {before[1][0]}")
+    assert plane.page.evaluate("scrollY") == scrolled
+    assert plane.get("heads")[1][0] > before[1][0] + 0.1
 
 
 def test_the_sign_of_the_small_step(show):

@@ -274,7 +274,7 @@ def test_the_laboratory_is_small():
     """All that a page carries for it: scripts, style and data, less the still picture."""
     laboratory = explorers.Laboratory()
     state = laboratory.html().replace(laboratory.still(), "")
-    assert len(embed.page_script(("laboratory",))) + len(embed.CSS) + len(state) <= 112_000
+    assert len(embed.page_script(("laboratory",))) + len(embed.CSS) + len(state) <= 110_000
 
 
 # The noise bench, and what a live kernel does

@@ -101,6 +101,8 @@ function movable(svg, arrow, range, scale) {
     event.preventDefault();
     to(arrow.tip[0] + step * by[0], arrow.tip[1] + step * by[1]);
   });
+  // touch-action alone does not keep the page from scrolling under a finger on a part of an SVG
+  arrow.grip.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   arrow.grip.addEventListener("pointerdown", (event) => {
     event.preventDefault();
     arrow.group.focus();
