@@ -1,6 +1,7 @@
 """The explorers on the pages of the smoke book, in a browser without a network."""
 
 import base64
+import gzip
 from pathlib import Path
 
 import axe_core_python
@@ -145,6 +146,35 @@ def test_the_laboratory_plays_and_pauses_by_keyboard(show):
     assert lab.page.evaluate(frames) > 0.5 * idle  # both are 60 on a quiet machine
     lab.node.locator("button").first.press("Space")
     lab.wait("node.querySelector('button').textContent === 'Play'")
+
+
+FRAMES = """() => new Promise((done) => {
+  const end = performance.now() + 1000;
+  let count = 0;
+  const next = () => (performance.now() < end ? requestAnimationFrame(() => (count++, next())) : done(count));
+  next();
+})"""
+
+
+def test_the_page_stays_smooth_while_the_laboratory_runs(show):
+    lab = show("laboratory")
+    still = lab.page.evaluate(FRAMES)
+    lab.press("Play")
+    assert lab.page.evaluate(FRAMES) >= still / 2
+    assert not lab.get("result")  # the run was still going
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES.values())))
+def test_a_page_is_light(site, server, browser, name):
+    """What a host sends for a page, compressed as hosts do, and what an explorer carries."""
+    visit, answers = Visit(browser, 1280, "light"), []
+    visit.page.on("response", lambda answer: answers.append(answer))
+    visit.page.goto(f"{server}/{name}", wait_until="networkidle")
+    assert sum(len(gzip.compress(one.body())) for one in answers if one.request.resource_type != "image") <= 1_000_000
+    carried = visit.page.locator(".explorer > script").all_text_contents()
+    assert 0 < sum(map(len, carried)) <= 150_000
+    visit.context.close()
+    assert not visit.faults
 
 
 def test_many_seeds_give_a_mean_with_its_interval(show):

@@ -125,7 +125,10 @@ def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
 
 
 def finish(app, exception) -> None:
-    """Add MathJax, as far as it is needed, and an index page that leads to the first page."""
+    """Add MathJax, as far as it is needed, and an index page that leads to the first page; drop the icons' script.
+
+    The theme brings its icons twice: as fonts, in its style sheet, and as a script of 1.5 MB.
+    """
     if exception is not None or app.builder.name != "html":
         return
     package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
@@ -136,6 +139,7 @@ def finish(app, exception) -> None:
             shutil.copytree(package / part, target, dirs_exist_ok=True)
         else:
             shutil.copy(package / part, target)
+    Path(app.outdir, "_static", "scripts", "fontawesome.js").write_text("// The icons come from fonts.\n")
     text = REDIRECT.format(title=app.config.html_title, page=f"{app.config.root_doc}.html")
     Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
