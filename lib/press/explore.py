@@ -4,21 +4,42 @@ A notebook's output, like the directive, holds an explorer's state and its still
 explorers of a page to life is added here, once a page, so that an edit of a script runs no notebook again.
 """
 
+import json
 import re
+from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+
+from press.pages import executed_folder
 
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 
 
 class ExplorerDirective(Directive):
-    """Shows an explorer that needs no data of a notebook: ```{explorer} Laboratory```."""
+    """Shows an explorer: ```{explorer} Laboratory```, or one that a notebook made: ```{explorer} noise 04_inputs```."""
 
-    required_arguments = 1
+    required_arguments, optional_arguments = 1, 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the explorer and give its HTML; an unknown name is an error of the page."""
+        """Make the explorer, or take it from the executed copy, and give its HTML; an unknown name is an error."""
+        return [nodes.raw("", self.quoted() if len(self.arguments) == 2 else self.made(), format="html")]
+
+    def quoted(self) -> str:
+        """The notebook's explorer of this module, as its executed copy holds it."""
+        module, name = self.arguments
+        env = self.state.document.settings.env
+        copy = executed_folder(env.config.executed_profile, Path(env.srcdir)) / f"{name}.ipynb"
+        env.note_dependency(str(copy))
+        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
+        for output in (output for cell in cells for output in cell.get("outputs", [])):
+            html = "".join(output.get("data", {}).get("text/html", []))
+            if module in NAMED.findall(html):
+                return html
+        raise self.error(f"no explorer {module!r} in {copy}: run that notebook, or name one that shows it")
+
+    def made(self) -> str:
+        """An explorer that needs no data of a notebook."""
         from sublearn import explorers  # measured: 2 s of imports, which most builds do without
 
         known = {"Laboratory": explorers.Laboratory, "LaboratoryRuns": explorers.laboratory_runs}
@@ -26,7 +47,7 @@ class ExplorerDirective(Directive):
         if self.arguments[0] not in known:
             raise self.error(f"no explorer is called {self.arguments[0]!r}; there are {', '.join(known)}")
         self.state.document.settings.env.note_dependency(explorers.__file__)
-        return [nodes.raw("", known[self.arguments[0]]().html(), format="html")]
+        return known[self.arguments[0]]().html()
 
 
 def add_script(app, pagename: str, templatename: str, context: dict, doctree) -> None:
