@@ -42,7 +42,7 @@ export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, for
     back.append(drawn("line", { x1: inner.left, x2: inner.right, y1: atY(value), y2: atY(value) }));
     back.append(drawn("text", { x: inner.left - 8, y: atY(value) + 4, "text-anchor": "end" }, format(value)));
   }
-  for (const value of ticks(x, Math.max(2, Math.floor((inner.right - inner.left) / 90)))) {
+  for (const value of ticks(x, Math.max(3, Math.floor((inner.right - inner.left) / 90)))) {
     back.append(drawn("text", { x: atX(value), y: inner.bottom + 18, "text-anchor": "middle" }, xFormat(value)));
   }
   back.append(drawn("text", { x: (inner.left + inner.right) / 2, y: height - 5, "text-anchor": "middle" }, xLabel));

@@ -36,7 +36,7 @@ function drawSpectrum(svg, width, values, xLabel) {
     y: [low, high],
     right: 10,
     xLabel,
-    format: (value) => Number((10 ** value).toPrecision(1)).toString(),
+    format: (value) => Number((10 ** value).toPrecision(high - low > 2 ? 1 : 2)).toString(),
   });
   frame.line(points, "student");
 }
