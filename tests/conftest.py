@@ -33,7 +33,7 @@ def same_draws():
 @pytest.fixture(scope="session")
 def site():
     """Build the smoke book; the folder of its pages."""
-    command = [sys.executable, "-m", "press", "book", "--profile", "smoke"]
+    command = [sys.executable, "-m", "press", "book", "--profile", "smoke", "--jobs", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return ROOT / "_build" / "smoke" / "html"
