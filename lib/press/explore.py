@@ -6,12 +6,11 @@ explorers of a page to life is added here, once a page, so that an edit of a scr
 
 import json
 import re
-from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from press.pages import executed_folder
+from press.pages import executed
 
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 
@@ -29,14 +28,14 @@ class ExplorerDirective(Directive):
         """The notebook's explorer of this module, as its executed copy holds it."""
         module, name = self.arguments
         env = self.state.document.settings.env
-        copy = executed_folder(env.config.executed_profile, Path(env.srcdir)) / f"{name}.ipynb"
+        copy = executed(env.app, f"notebooks/{name}")
         env.note_dependency(str(copy))
-        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
+        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy and copy.exists() else []
         for output in (output for cell in cells for output in cell.get("outputs", [])):
             html = "".join(output.get("data", {}).get("text/html", []))
             if module in NAMED.findall(html):
                 return html
-        raise self.error(f"no explorer {module!r} in {copy}: run that notebook, or name one that shows it")
+        raise self.error(f"no explorer {module!r} in the executed notebook {name!r}: run it, or name one that shows it")
 
     def made(self) -> str:
         """An explorer that needs no data of a notebook."""

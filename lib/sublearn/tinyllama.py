@@ -129,18 +129,13 @@ def train(
     ahead, pull: see `Tiny`. enough: asked every 25 steps whether to stop.
     """
     plan = torch.eye(model.config.hidden_size, requires_grad=True)
-    learners = [*model.parameters(), plan]
-    optimizer = torch.optim.AdamW(learners, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW([*model.parameters(), plan], rate, (0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 20), pct_start=0.1)
     seen = []
     for step in range(steps):
-        ids, learnt = batch(step)
-        stream = model.model(ids[:, :-1], use_cache=False).last_hidden_state
-        loss = said = _surprise(model, stream, ids, learnt, 1)
-        loss = loss + ahead * _surprise(model, stream @ plan, ids, learnt, 2) if ahead else loss
-        loss = loss + pull(model) if pull else loss
+        said, loss = _losses(model, plan, batch(step), ahead)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + pull(model) if pull else loss).backward()
         optimizer.step()
         schedule.step()
         seen.append(float(said.detach()))
@@ -148,6 +143,14 @@ def train(
         if enough and step % 25 == 24 and enough():
             break
     return {"loss": float(np.mean(seen[-50:])), "steps": len(seen)}
+
+
+def _losses(model: nn.Module, plan: Tensor, batch: Batch, ahead: float) -> tuple[Tensor, Tensor]:
+    """Mean of minus log P of the learnt tokens (nats), and the loss: with the tokens after them, if `ahead`."""
+    ids, learnt = batch
+    stream = model.model(ids[:, :-1], use_cache=False).last_hidden_state
+    said = _surprise(model, stream, ids, learnt, 1)
+    return said, said + ahead * _surprise(model, stream @ plan, ids, learnt, 2) if ahead else said
 
 
 def _surprise(model: nn.Module, stream: Tensor, ids: Tensor, learnt: Tensor, distance: int) -> Tensor:

@@ -109,7 +109,10 @@ export function mapPanel(labels, choice) {
     Array.from({ length: 10 }, (_, digit) => {
       const sum = [0, 0, 0];
       labels.forEach((label, at) => {
-        if (label === digit) [map[2 * at], map[2 * at + 1], 1].forEach((value, place) => (sum[place] += value));
+        if (label !== digit) return;
+        sum[0] += map[2 * at];
+        sum[1] += map[2 * at + 1];
+        sum[2]++;
       });
       return [sum[0] / sum[2], sum[1] / sum[2]];
     });
