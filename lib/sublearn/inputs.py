@@ -12,6 +12,7 @@ from sublearn.seeds import stream
 from sublearn.settings import INPUTS, Setting
 
 HELD_OUT = 6  # one training image in so many is kept for validation
+AHEAD = 1_024  # inputs that a teacher hears at a time: products of many rows are faster than many products of few
 
 
 @cache
@@ -82,12 +83,14 @@ def input_batches(
 
     A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;
     otherwise every epoch makes the same batches again, in an order of its own. Strength is not in the name, so sweeps
-    over it are paired. The next batch overwrites the tensor.
+    over it are paired. Later batches overwrite it, but for those that a teacher hears with it.
     """
     sizes = batch_sizes(setting.inputs_per_epoch, setting.batch_size)
     numbers = [_numbers(setting, seed, model, epoch) for model in models]
-    buffer = torch.empty(len(models), max(sizes), images_of(setting).side ** 2)
+    kept = max(AHEAD // setting.batch_size, 1)
+    buffers = torch.empty(kept, len(models), max(sizes), images_of(setting).side ** 2)
     for k, size in enumerate(sizes):
+        buffer = buffers[k % kept]
         for row, model, names in zip(buffer, models, numbers):
             _fill(row[:size], setting, seed, model, names[k])
         yield [(place, names[k]) for place, names in enumerate(numbers)], buffer[:, :size]

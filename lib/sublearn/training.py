@@ -1,6 +1,7 @@
 """Teachers that learn digits and students that learn only to agree with them, one epoch at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from math import cos, pi
 from typing import NamedTuple
 
@@ -12,13 +13,14 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from sublearn.ensemble import MLP, Outputs, Weights, apply
-from sublearn.inputs import batch_sizes
+from sublearn.inputs import AHEAD, batch_sizes
 from sublearn.machine import device, products
 from sublearn.seeds import stream
 from sublearn.settings import Setting
 
 Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean over images, summed over models
 Tick = Callable[[], object]
+Named = tuple[Sequence[tuple[int, int]], Tensor]  # a batch of inputs (model, batch, pixel) and its rows' names
 
 
 class Rule(NamedTuple):
@@ -197,12 +199,29 @@ class Memory(NamedTuple):
         return Outputs(classes[..., :0], classes, aux)
 
 
+def _answered(
+    net: MLP, teacher: Weights, batches: Iterator[Named], memory: Memory | None
+) -> Iterator[tuple[Tensor, Outputs]]:
+    """Batches with what the teacher says to them: remembered, or heard now, small batches together."""
+    for keys, inputs in batches:
+        if memory:
+            inputs = inputs.to(device())
+            yield inputs, memory.goal(net, teacher, keys, inputs)
+            continue
+        more = islice(batches, max(AHEAD // inputs.shape[1] - 1, 0))
+        parts = [part.to(device()) for part in (inputs, *(after for _, after in more))]
+        said = heard(net, teacher, torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+        sizes = [part.shape[1] for part in parts]
+        for part, *answer in zip(parts, *(logits.split(sizes, 1) for logits in said)):
+            yield part, Outputs(*answer)
+
+
 def distill_epoch(
     net: MLP,
     *,
     teacher: Weights,
     students: list[Student],
-    batches: Iterable[tuple[Sequence[tuple[int, int]], Tensor]],
+    batches: Iterator[Named],
     memory: Memory | None,
     done: int,
     tick: Tick,
@@ -211,9 +230,7 @@ def distill_epoch(
 
     `done` counts the steps before this epoch; the answer is the steps after it.
     """
-    for step, (keys, inputs) in enumerate(batches, done):
-        inputs = inputs.to(device())
-        goal = memory.goal(net, teacher, keys, inputs) if memory else heard(net, teacher, inputs)
+    for step, (inputs, goal) in enumerate(_answered(net, teacher, batches, memory), done):
         for student in students:
             target = _target(student, goal)
             found = _gradients(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
