@@ -58,9 +58,7 @@ class StackedNet(nn.Module):
 
     def __init__(self, models, sizes):
         super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(models, b, a) / a**0.5) for a, b in pairwise(sizes)
-        )
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(models, b, a) / a**0.5) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(models, b)) for b in sizes[1:])
 
     def forward(self, x):

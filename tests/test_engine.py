@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from reference import plain_run
-from sublearn import cohort, data, ensemble, experiment, store
+from sublearn import cohort, data, ensemble, experiment, inputs, store, training
 from sublearn.cache import code_digest, digest, imported, read_json, write_atomic
 from sublearn.ensemble import apply, initial, inner, network, perturbation, transplant, without
 from sublearn.families import Draw, uniform
@@ -546,6 +546,17 @@ def test_remembering_the_teacher_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "CACHE", tmp_path / "again")
     monkeypatch.setattr(cohort, "MEMORABLE", 0)
     assert run(arms, models=3).equals(remembered)
+
+
+@pytest.mark.parametrize("ahead", [1, 150, 10_000])
+def test_batches_heard_together_teach_what_they_teach_alone(tmp_path, monkeypatch, ahead):
+    arms = [replace(TINY, batch_size=50, inputs_per_epoch=430, fresh_inputs=fresh) for fresh in (True, False)]
+    monkeypatch.setattr(cohort, "MEMORABLE", 0)
+    usual = run(arms, models=3)
+    monkeypatch.setattr(store, "CACHE", tmp_path / "again")
+    for module in (inputs, training):
+        monkeypatch.setattr(module, "AHEAD", ahead)
+    assert np.allclose(run(arms, models=3).accuracy, usual.accuracy, atol=0.005)
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):

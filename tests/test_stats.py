@@ -345,10 +345,14 @@ def test_published_gives_one_quantity():
 def _arms(changes, models=6, sd=0.01):
     draw = np.random.default_rng(0)
     base = draw.normal(0.5, 0.1, models)
-    return pd.DataFrame(
-        {"arm": arm, "seed": 0, "model": range(models), "accuracy": base + change + draw.normal(0, sd, models)}
-        for arm, change in changes.items()
-    ).explode(["model", "accuracy"]).astype({"accuracy": float})
+    return (
+        pd.DataFrame(
+            {"arm": arm, "seed": 0, "model": range(models), "accuracy": base + change + draw.normal(0, sd, models)}
+            for arm, change in changes.items()
+        )
+        .explode(["model", "accuracy"])
+        .astype({"accuracy": float})
+    )
 
 
 @pytest.mark.parametrize(
