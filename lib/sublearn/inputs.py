@@ -83,7 +83,8 @@ def input_batches(
 
     A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;
     otherwise every epoch makes the same batches again, in an order of its own. Strength is not in the name, so sweeps
-    over it are paired. Later batches overwrite it, but for those that a teacher hears with it.
+    over it are paired. Batches are kept, and then overwritten, AHEAD inputs at a time: those that a teacher hears at
+    once, and at least one.
     """
     sizes = batch_sizes(setting.inputs_per_epoch, setting.batch_size)
     numbers = [_numbers(setting, seed, model, epoch) for model in models]

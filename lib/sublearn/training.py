@@ -20,7 +20,7 @@ from sublearn.settings import Setting
 
 Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean over images, summed over models
 Tick = Callable[[], object]
-Named = tuple[Sequence[tuple[int, int]], Tensor]  # a batch of inputs (model, batch, pixel) and its rows' names
+NamedBatch = tuple[Sequence[tuple[int, int]], Tensor]  # a batch of inputs (model, batch, pixel) and its rows' names
 
 
 class Rule(NamedTuple):
@@ -200,7 +200,7 @@ class Memory(NamedTuple):
 
 
 def _answered(
-    net: MLP, teacher: Weights, batches: Iterator[Named], memory: Memory | None
+    net: MLP, teacher: Weights, batches: Iterator[NamedBatch], memory: Memory | None
 ) -> Iterator[tuple[Tensor, Outputs]]:
     """Batches with what the teacher says to them: remembered, or heard now, small batches together."""
     for keys, inputs in batches:
@@ -221,7 +221,7 @@ def distill_epoch(
     *,
     teacher: Weights,
     students: list[Student],
-    batches: Iterator[Named],
+    batches: Iterator[NamedBatch],
     memory: Memory | None,
     done: int,
     tick: Tick,
