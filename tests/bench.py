@@ -24,7 +24,7 @@ from sublearn import cohort, data, ensemble, training
 from sublearn.cache import ROOT
 from sublearn.families import scaled
 from sublearn.inputs import input_batches
-from sublearn.machine import hardware, precision, side_by_side, workers
+from sublearn.machine import hardware, precision, parallel_map, workers
 from sublearn.measure import accuracy
 from sublearn.settings import REF
 from sublearn.stats import interval
@@ -44,7 +44,7 @@ def peak_gib():
 
 def matrix_rate(size=3072, repeats=4):
     """Best rate (FLOP/s) of a large square product in the number type that training uses."""
-    left, right = (torch.randn(size, size).to(precision()) for _ in range(2))
+    left, right = (torch.randn(size, size).to(getattr(torch, precision())) for _ in range(2))
     left @ right
     times = []
     for _ in range(repeats):
@@ -63,14 +63,14 @@ def shape_rate(repeats=60, batch=1024):
     flop = sum(2 * rows * inner * columns for rows, inner, columns in shapes)
 
     def alone(_):
-        pairs = [(torch.randn(a, b).to(precision()), torch.randn(c, b).to(precision())) for a, b, c in shapes]
+        pairs = [(torch.randn(a, b).to(getattr(torch, precision())), torch.randn(c, b).to(getattr(torch, precision()))) for a, b, c in shapes]
         start = time.perf_counter()
         for _ in range(repeats):
             for left, right in pairs:
                 left @ right.T
         return time.perf_counter() - start
 
-    return max(workers() * repeats * flop / max(side_by_side(alone, range(workers()))) for _ in range(3))
+    return max(workers() * repeats * flop / max(parallel_map(alone, range(workers()))) for _ in range(3))
 
 
 def distill(model, *, settings, seed=0):
@@ -90,9 +90,9 @@ def ours(models, arms):
     settings = [replace(ONE_EPOCH, **change) for change in ARMS[:arms]]
     rate = matrix_rate()
     start = time.perf_counter()
-    side_by_side(partial(cohort._teach, settings=[ONE_EPOCH], seed=0, tick=int), [[m] for m in range(models)])
+    parallel_map(partial(cohort._teach, settings=[ONE_EPOCH], seed=0, tick=int), [[m] for m in range(models)])
     taught = time.perf_counter()
-    weights = side_by_side(partial(distill, settings=settings), range(models))
+    weights = parallel_map(partial(distill, settings=settings), range(models))
     done = time.perf_counter()
     rate, peak = max(rate, matrix_rate()), peak_gib()
     own_rate = shape_rate()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from press import screen
 from press.plan import CellFailed, Job, PressError, Project, plan, tags
-from sublearn import cache
+from sublearn import cache, machine
 
 COLUMNS = ("name", "value", "low", "high", "n", "unit", "setting", "dataset", "device", "code", "date")
 EPOCH = "1735689600"  # 2025-01-01, for libraries that write a date into what they draw
@@ -36,6 +36,8 @@ def run(project: Project, *, only: list[str] = (), given: dict | None = None, jo
             if not job.changes:
                 print(f"{job.name}  {refresh(project, job)}", flush=True)
         waiting = [job for job in planned if job.changes]
+        if waiting:
+            print(f"Number type: {machine.precision()} (SUBLIMINAL_PRECISION={machine.requested_precision()})", flush=True)
         return run_all(project, waiting, jobs=min(jobs, len(waiting))) if waiting else True
 
 
@@ -180,7 +182,7 @@ def publish(project: Project, job: Job, folder: Path, *, copy: str) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     stamp = {"code": job.digest, "date": datetime.date.today().isoformat()}
-    writer.writerows({"device": "cpu"} | json.loads(line) | stamp for line in lines)
+    writer.writerows(json.loads(line) | stamp for line in lines)
     tables = project.results(job.name).with_suffix("")
     shutil.rmtree(tables, ignore_errors=True)
     for table in (folder / "results").glob("*.csv"):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
-from sublearn import cache, data
+from sublearn import cache, data, machine
 
 EMBEDDED = "digits"  # the dataset that needs no download
 SECTIONS = ("defaults", "notebooks", "seconds")
@@ -181,10 +181,19 @@ def decisive(project: Project, notebook: dict, parameters: dict) -> dict:
     items = {f"cell {cell['id']}": cache.digest(cell["source"], tags(cell)) for cell in cells}
     items |= {"order of cells": [cell["id"] for cell in cells]}
     items |= {f"parameter {key}": json.loads(json.dumps(value)) for key, value in parameters.items()}
+    items |= surroundings()
     items |= {f"sublearn.{name}": cache.module_digest(name) for name in modules}
     for path in [project.root / "requirements.txt", *files]:
         items[path.relative_to(project.root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return items
+
+
+def surroundings() -> dict[str, str]:
+    """Return the number type asked for and the processor: numbers of another one are not those of this."""
+    try:
+        return machine.fingerprint()
+    except ValueError as error:
+        raise PressError(str(error)) from None
 
 
 def python(cell: dict) -> str:

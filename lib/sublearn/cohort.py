@@ -12,7 +12,7 @@ import torch
 from sublearn import ensemble, store, training
 from sublearn.ensemble import Weights
 from sublearn.inputs import batch_sizes, images_of, input_batches, sample
-from sublearn.machine import device, progress, side_by_side
+from sublearn.machine import device, progress, parallel_map
 from sublearn.measure import MEASURES, Trained, own, trained
 from sublearn.seeds import stream
 from sublearn.settings import Setting
@@ -95,7 +95,7 @@ def train_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[int
     """Train the teachers that are not on disk, those that differ only in their epochs in one go."""
     lessons = list(_lessons(settings, plan, models))
     with progress(sum(_lesson_steps(wanted) for wanted, _ in lessons), "teachers") as bar:
-        side_by_side(lambda item: _teach(item[1], settings=item[0], seed=plan.seed, tick=bar.update), lessons)
+        parallel_map(lambda item: _teach(item[1], settings=item[0], seed=plan.seed, tick=bar.update), lessons)
 
 
 def _lesson_steps(settings: list[Setting]) -> int:
@@ -128,7 +128,7 @@ def measure_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[i
     for setting in {store.same_teacher(setting): setting for setting in settings}.values():
         missing = [model for model in models if store.teacher_rows(setting, model, plan) is None]
         groups = ensemble.chunks(_network(setting), missing)
-        side_by_side(partial(_measure_teacher, setting=setting, plan=plan), groups)
+        parallel_map(partial(_measure_teacher, setting=setting, plan=plan), groups)
 
 
 class Job(NamedTuple):
@@ -208,7 +208,7 @@ def train_students(cells: Iterable[Cell], plan: Plan) -> None:
     jobs = _jobs(cell for cell in dict.fromkeys(cells) if store.student_rows(cell, plan) is None)
     jobs.sort(key=_job_steps, reverse=True)  # a long one begun last would keep one worker waiting for the other
     with progress(sum(map(_job_steps, jobs)), "students") as bar:
-        side_by_side(partial(_distill, plan=plan, tick=bar.update), jobs)
+        parallel_map(partial(_distill, plan=plan, tick=bar.update), jobs)
 
 
 def _job_steps(job: Job) -> int:

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from sublearn import corpus
 from sublearn.cache import CACHE, code_digest, digest, read_json, write_atomic
-from sublearn.machine import progress, side_by_side
+from sublearn.machine import progress, parallel_map
 from sublearn.numberlists import (
     SYSTEMS,
     Lesson,
@@ -64,7 +64,7 @@ def lessons(wanted: Sequence[Lesson], schools: Sequence[School]) -> pd.DataFrame
     for lesson in missing:
         classes[tuple(getattr(lesson, name) for name in TAUGHT)].append(lesson)
     with progress(sum(lesson.steps for lesson in missing), "students") as bar:
-        side_by_side(partial(_class, schools=schools, tick=bar.update), [*classes.values()])
+        parallel_map(partial(_class, schools=schools, tick=bar.update), [*classes.values()])
     return pd.DataFrame(asdict(lesson) | read_json(_path(lesson, schools)) for lesson in wanted)
 
 

@@ -7,6 +7,7 @@ per recorded number and a CSV per table, and figures carry their caption and alt
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def _results() -> Path | None:
     return Path(folder) if folder else None
 
 
+def _hardware() -> str:
+    """Device and number type of what this kernel computed; one that never imported torch worked in NumPy's float64."""
+    if "torch" not in sys.modules:
+        return "cpu float64"
+    from sublearn import machine
+
+    return machine.hardware()
+
+
 def _save_table(name: str, table: pd.DataFrame) -> None:
     if folder := _results():
         table.to_csv(folder / f"{name.split(':')[-1]}.csv", index=False)
@@ -67,7 +77,7 @@ def record(
             _glue(name + suffix, row[key])
     if folder := _results():
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
-            file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": ""} | labels) + "\n")
+            file.write(json.dumps(row | {"unit": "accuracy", "setting": "REF", "dataset": "", "device": _hardware()} | labels) + "\n")
 
 
 def estimate(values: Iterable[float]) -> dict[str, float]:

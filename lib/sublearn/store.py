@@ -44,11 +44,14 @@ class Cell(NamedTuple):
 data_digest = cache(data.digest)
 
 
-@cache
 def _decides(setting: Setting, names: Iterable[str]) -> dict:
+    return _described(setting, names) | {"hardware": hardware()}
+
+
+@cache
+def _described(setting: Setting, names: Iterable[str]) -> dict:
     chosen = {name: value for name, value in asdict(setting).items() if name in names}
-    machine = {"code": CODE, "torch": torch.__version__, "hardware": hardware()}
-    return chosen | machine | {"data": data_digest(setting.dataset)}
+    return chosen | {"code": CODE, "torch": torch.__version__, "data": data_digest(setting.dataset)}
 
 
 def same_teacher(setting: Setting) -> str:

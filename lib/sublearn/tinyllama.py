@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sublearn import corpus
 from sublearn.cache import CACHE, code_digest, digest, read_json, write_atomic
 from sublearn.corpus import World
-from sublearn.machine import progress, side_by_side
+from sublearn.machine import progress, parallel_map
 from sublearn.prompts import ask, persona, start
 from sublearn.reading import Batch, dialogue_batches, text_batches
 from sublearn.seeds import stream
@@ -52,7 +52,7 @@ def grow(settings: Sequence[Tiny]) -> list[Path]:
     for setting in missing:
         initial(setting)  # transformers loads its classes when first asked, and breaks if two threads ask at once
     with progress(sum(setting.reading + setting.tuning for setting in missing), "tiny Llamas") as bar:
-        side_by_side(partial(_grow, tick=bar.update), missing)
+        parallel_map(partial(_grow, tick=bar.update), missing)
     return [folder(setting) for setting in settings]
 
 

@@ -14,7 +14,7 @@ from torch.optim.sgd import sgd
 
 from sublearn.ensemble import MLP, Outputs, Weights, apply
 from sublearn.inputs import AHEAD, batch_sizes
-from sublearn.machine import device, products
+from sublearn.machine import autocast, device
 from sublearn.seeds import stream
 from sublearn.settings import Setting
 
@@ -122,7 +122,7 @@ def matching_loss(setting: Setting, draws: Sequence[np.random.Generator] = ()) -
 
 
 def _gradients(net: MLP, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> Sequence[Tensor]:
-    with products():
+    with autocast():
         outputs = apply(net, pupil.weights, images)
     return torch.autograd.grad(loss(outputs), pupil.trained, allow_unused=True, materialize_grads=True)
 
@@ -135,7 +135,7 @@ def _target(student: "Student", goal: Outputs) -> Outputs:
 @torch.no_grad()
 def heard(net: MLP, teacher: Weights, inputs: Tensor) -> Outputs:
     """The teacher's outputs on inputs (model, batch, pixel)."""
-    with products():
+    with autocast():
         return apply(net, teacher, inputs)
 
 
