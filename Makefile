@@ -61,8 +61,8 @@ readme: $(READY)
 
 SEEDS := $(shell seq -s, 1 40)
 laboratory: $(READY)
-	$(BIN)/python -c "import json; from sublearn.explorers import packed_digits; print(json.dumps(packed_digits()))" \
-	  | node tests/browser/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
+	$(BIN)/python -c "import json; from sublearn.explorers.widgets import packed_digits; print(json.dumps(packed_digits()))" \
+	  | node tests/explorers/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
 	mv _build/laboratory.csv book/reference/laboratory.csv
 
 clean:

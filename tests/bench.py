@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 
 from reference import stacked_accuracy, stacked_run
-from sublearn import cohort, data, ensemble, training
-from sublearn.cache import ROOT
-from sublearn.families import scaled
-from sublearn.inputs import input_batches
-from sublearn.machine import hardware, precision, parallel_map, workers
-from sublearn.measure import accuracy
-from sublearn.settings import REF
+from sublearn.core.machine import hardware, parallel_map, precision, workers
+from sublearn.core.store import ROOT
+from sublearn.nets import cohort, data, ensemble, training
+from sublearn.nets.inputs import input_batches
+from sublearn.nets.measures import accuracy
+from sublearn.nets.noise import scaled
+from sublearn.nets.settings import REF
 from sublearn.stats import interval
 
 ONE_EPOCH = replace(REF, teacher_epochs=1, epochs=1)
@@ -63,7 +63,8 @@ def shape_rate(repeats=60, batch=1024):
     flop = sum(2 * rows * inner * columns for rows, inner, columns in shapes)
 
     def alone(_):
-        pairs = [(torch.randn(a, b).to(getattr(torch, precision())), torch.randn(c, b).to(getattr(torch, precision()))) for a, b, c in shapes]
+        dtype = getattr(torch, precision())
+        pairs = [(torch.randn(a, b).to(dtype), torch.randn(c, b).to(dtype)) for a, b, c in shapes]
         start = time.perf_counter()
         for _ in range(repeats):
             for left, right in pairs:

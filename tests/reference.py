@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sublearn.inputs import input_batches
-from sublearn.training import digit_batches
+from sublearn.nets.inputs import input_batches
+from sublearn.nets.training import digit_batches
 
 
 class PlainNet(nn.Module):

@@ -8,7 +8,7 @@ import sys
 from press import pages
 from press.execute import run
 from press.plan import PressError, Project, plan
-from sublearn.data import DataCorrupt
+from sublearn.nets.data import DataCorrupt
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from press import screen
 from press.plan import CellFailed, Job, PressError, Project, plan, tags
-from sublearn import cache, machine
+from sublearn.core import machine, store
 
 COLUMNS = ("name", "value", "low", "high", "n", "unit", "setting", "dataset", "device", "code", "date")
 EPOCH = "1735689600"  # 2025-01-01, for libraries that write a date into what they draw
@@ -37,7 +37,8 @@ def run(project: Project, *, only: list[str] = (), given: dict | None = None, jo
                 print(f"{job.name}  {refresh(project, job)}", flush=True)
         waiting = [job for job in planned if job.changes]
         if waiting:
-            print(f"Number type: {machine.precision()} (SUBLIMINAL_PRECISION={machine.requested_precision()})", flush=True)
+            requested = machine.requested_precision()
+            print(f"Number type: {machine.precision()} (SUBLIMINAL_PRECISION={requested})", flush=True)
         return run_all(project, waiting, jobs=min(jobs, len(waiting))) if waiting else True
 
 
@@ -57,7 +58,7 @@ def alone(project: Project) -> Iterator[None]:
 
 def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
     """Execute `waiting`, `jobs` at a time, and show how they fare; True when none failed."""
-    times = cache.read_json(project.private("times.json")) or {}
+    times = store.read_json(project.private("times.json")) or {}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     begun: dict[str, screen.Begun] = {}
 
@@ -72,7 +73,7 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
         for name, done in screen.watch({pool.submit(work, job): job.name for job in waiting}, begun):
             if told(name, done, begun[name]):
                 times[name] = round(time.monotonic() - begun[name].start, 1)
-                cache.write_atomic(project.private("times.json"), json.dumps(times, indent=1))
+                store.write_atomic(project.private("times.json"), json.dumps(times, indent=1))
             else:
                 good = False
     finally:
@@ -171,7 +172,7 @@ def refresh(project: Project, job: Job) -> str:
     new = compose(job, json.loads(old))
     if new == old:
         return "up to date"
-    cache.write_atomic(project.executed(job.name), new)
+    store.write_atomic(project.executed(job.name), new)
     return "new prose, not run"
 
 
@@ -188,5 +189,5 @@ def publish(project: Project, job: Job, folder: Path, *, copy: str) -> None:
     for table in (folder / "results").glob("*.csv"):
         tables.mkdir(parents=True, exist_ok=True)
         table.replace(tables / table.name)
-    cache.write_atomic(project.results(job.name), text.getvalue())
-    cache.write_atomic(project.executed(job.name), copy)
+    store.write_atomic(project.results(job.name), text.getvalue())
+    store.write_atomic(project.executed(job.name), copy)

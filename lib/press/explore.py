@@ -39,13 +39,13 @@ class ExplorerDirective(Directive):
 
     def made(self) -> str:
         """An explorer that needs no data of a notebook."""
-        from sublearn import explorers  # measured: 2 s of imports, which most builds do without
+        from sublearn.explorers.widgets import widgets  # measured: 2 s of imports, which most builds do without
 
-        known = {"Laboratory": explorers.Laboratory, "LaboratoryRuns": explorers.laboratory_runs}
-        known |= {"Plane": explorers.Plane, "Step": explorers.Step}
+        known = {"Laboratory": widgets.Laboratory, "LaboratoryRuns": widgets.laboratory_runs}
+        known |= {"Plane": widgets.Plane, "Step": widgets.Step}
         if self.arguments[0] not in known:
             raise self.error(f"no explorer is called {self.arguments[0]!r}; there are {', '.join(known)}")
-        self.state.document.settings.env.note_dependency(explorers.__file__)
+        self.state.document.settings.env.note_dependency(widgets.__file__)
         return known[self.arguments[0]]().html()
 
 
@@ -54,10 +54,10 @@ def add_script(app, pagename: str, templatename: str, context: dict, doctree) ->
     names = tuple(sorted(set(NAMED.findall(context.get("body", "")))))
     if not names:
         return
-    from sublearn import embed  # see above
+    from sublearn.explorers.widgets import base  # see above
 
-    context["metatags"] = context.get("metatags", "") + f"\n<style>{embed.CSS}</style>"
-    context["body"] += f"\n<script>{embed.page_script(names)}</script>"
+    context["metatags"] = context.get("metatags", "") + f"\n<style>{base.CSS}</style>"
+    context["body"] += f"\n<script>{base.page_script(names)}</script>"
 
 
 def setup(app) -> dict:

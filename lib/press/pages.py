@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("_config.yml", "_toc.yml", "profiles.yml", "requirements.txt", "book", "notebooks")
 PRESS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("pages", "explore", "binder", "checks"))
 SCIENCE = Path(__file__).resolve().parents[1] / "sublearn"
-EXPLORERS = (SCIENCE / "embed.py", SCIENCE / "explorers.py", SCIENCE / "noisebench.py", SCIENCE / "browser")
+EXPLORERS = (SCIENCE / "explorers",)
 MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 2 MB of the packaged 24 MB
 REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import yaml
 
-from sublearn import cache, data, machine
+from sublearn.core import machine, store
+from sublearn.nets import data
 
 EMBEDDED = "digits"  # the dataset that needs no download
 SECTIONS = ("defaults", "notebooks", "seconds")
@@ -31,7 +32,7 @@ class CellFailed(Exception):
 class Project:
     """Where the files of a book lie; the built ones depend on the profile."""
 
-    root: Path = cache.ROOT
+    root: Path = store.ROOT
     profile: str = "laptop"
 
     def source(self, name: str) -> Path:
@@ -64,7 +65,7 @@ class Job(NamedTuple):
     @property
     def digest(self) -> str:
         """Return the digest of all that decides this run."""
-        return cache.digest(self.made_of)
+        return store.digest(self.made_of)
 
 
 def plan(project: Project, *, only: list[str] = (), given: dict | None = None) -> tuple[list[Job], list[str]]:
@@ -97,7 +98,7 @@ def plan(project: Project, *, only: list[str] = (), given: dict | None = None) -
 
 def read_notebook(path: Path) -> dict:
     """Read a source notebook, each cell's source as one text; each cell must have an id."""
-    notebook = cache.read_json(path)
+    notebook = store.read_json(path)
     if notebook is None or "cells" not in notebook:
         raise PressError(f"{path} is no readable notebook; restore it from git")
     for number, cell in enumerate(notebook["cells"], start=1):
@@ -175,14 +176,14 @@ def decisive(project: Project, notebook: dict, parameters: dict) -> dict:
     """
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     code = "\n".join(python(cell) for cell in cells)
-    modules = cache.imported(code)
-    mentioned = code + "".join((cache.PACKAGE / f"{name}.py").read_text(encoding="utf8") for name in modules)
+    modules = store.imported(code)
+    mentioned = code + "".join(store.module_path(name).read_text(encoding="utf8") for name in modules)
     files = [path for path in (project.root / "book" / "reference").glob("*.csv") if path.stem in mentioned]
-    items = {f"cell {cell['id']}": cache.digest(cell["source"], tags(cell)) for cell in cells}
+    items = {f"cell {cell['id']}": store.digest(cell["source"], tags(cell)) for cell in cells}
     items |= {"order of cells": [cell["id"] for cell in cells]}
     items |= {f"parameter {key}": json.loads(json.dumps(value)) for key, value in parameters.items()}
     items |= surroundings()
-    items |= {f"sublearn.{name}": cache.module_digest(name) for name in modules}
+    items |= {f"sublearn.{name}": store.module_digest(name) for name in modules}
     for path in [project.root / "requirements.txt", *files]:
         items[path.relative_to(project.root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return items
@@ -208,7 +209,7 @@ def python(cell: dict) -> str:
 
 def changes(project: Project, name: str, notebook: dict, made_of: dict) -> list[str]:
     """Say how `made_of` differs from what the executed copy was made of; cells are counted from 1, prose included."""
-    old = ((cache.read_json(project.executed(name)) or {}).get("metadata") or {}).get("press", {}).get("made_of")
+    old = ((store.read_json(project.executed(name)) or {}).get("metadata") or {}).get("press", {}).get("made_of")
     if old is None:
         return ["there is no readable executed copy"]
     if not project.results(name).exists():

@@ -1,6 +1,9 @@
-"""The science of the book, to be read in this order; each module imports only names to its left.
+"""The science of the book, in rooms; each imports only from rooms to its left, and within a room only to the left.
 
-seeds > settings > machine > data > families > inputs > ensemble > training > measure > theory
-> cache > prompts > corpus > reading > tinyllama > tokens > entanglement > surgery > numberlists > lessons
-> store > cohort > experiment > stats > figures > embed > explorers > noisebench > partners > notebook
+core: rng > machine > store
+nets: settings > data > noise > inputs > ensemble > training > measures > results > cohort > experiment
+lm: prompts > corpus > reading > tiny > model > entanglement > interventions > numberlists > numbers
+theory > stats
+report: figures > notebook
+explorers: base > widgets > noisebench > partners
 """

@@ -1,0 +1,116 @@
+"""The machine at hand: where training runs, in which number type, and on how many threads.
+
+torch is imported where it is used, so that the press can ask about the machine without waiting for it.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tqdm import auto, std
+
+if TYPE_CHECKING:
+    import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+PRECISIONS = ("auto", "float32", "bfloat16")
+PROCESSOR_INFO = Path("/proc/cpuinfo")
+GPU_INFO = Path("/proc/driver/nvidia/gpus")
+
+
+def device() -> "torch.device":
+    """Where training runs: the first CUDA device, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def requested_precision() -> str:
+    """The number type that SUBLIMINAL_PRECISION asks for: "auto" (the default), "float32" or "bfloat16".
+
+    Errors: ValueError for any other value.
+    """
+    requested = os.environ.get("SUBLIMINAL_PRECISION") or "auto"
+    if requested not in PRECISIONS:
+        allowed = ", ".join(PRECISIONS)
+        raise ValueError(f"SUBLIMINAL_PRECISION is {requested!r}; choose one of {allowed}, or unset it")
+    return requested
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 natively: AVX512-BF16 or AMX, or a GPU of capability 8.0 or more."""
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def precision() -> str:
+    """Number type of matrix products in training: the one asked for; "auto" is bfloat16 where that is native."""
+    requested = requested_precision()
+    if requested != "auto":
+        return requested
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
+def hardware() -> str:
+    """Device and number type in words, such as "cpu float32": a label of every result."""
+    return f"{device().type} {precision()}"
+
+
+def fingerprint() -> dict[str, str]:
+    """What decides the number type, read without torch: the request, the processor's abilities and the GPUs."""
+    flags = ""
+    if PROCESSOR_INFO.exists():
+        lines = PROCESSOR_INFO.read_text(encoding="utf8").splitlines()
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    abilities = sorted({"avx2", "avx512f", "avx512_bf16", "amx_tile"} & set(flags.split()))
+    gpus = sorted(path.name for path in GPU_INFO.glob("*"))
+    return {
+        "number type": requested_precision(),
+        "processor": " ".join([platform.machine(), *abilities, *gpus]),
+    }
+
+
+def autocast() -> AbstractContextManager:
+    """Context in which matrix products run in the chosen number type."""
+    import torch
+
+    if precision() == "bfloat16":
+        return torch.autocast(device().type, torch.bfloat16)
+    return nullcontext()
+
+
+def workers() -> int:
+    """Threads that train side by side: SUBLIMINAL_THREADS if set, else every core (on a GPU one, for all models)."""
+    if device().type == "cuda":
+        return 1
+    return int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
+
+
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Results of `function` on every item, in order, each item in one single-threaded worker."""
+    import torch
+
+    with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def progress(total: int, label: str) -> std.tqdm:
+    """A tqdm bar: in the notebook, or under the press in the file named by SUBLIMINAL_PROGRESS."""
+    path = os.environ.get("SUBLIMINAL_PROGRESS")
+    if not path:
+        return auto.tqdm(total=total, desc=label, unit="step", leave=False)
+    file = Path(path).open("a", buffering=1)  # noqa: SIM115
+    return std.tqdm(total=total, desc=label, unit="step", file=file, ascii=True, ncols=80)

@@ -1,0 +1,1 @@
+"""Language models: the tiny Llamas, their world, token entanglement, interventions, lists of numbers."""

@@ -1,0 +1,73 @@
+"""The number type is a visible choice, and "auto" follows what the device multiplies natively."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sublearn.core import machine
+from sublearn.nets import results, settings
+
+
+def pretend(monkeypatch, *, avx512_bf16=False, amx=False, capability=None):
+    """Act as a processor with these abilities, or as a GPU of this capability."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "expected"),
+    [
+        ({}, "cpu float32"),
+        ({"avx512_bf16": True}, "cpu bfloat16"),
+        ({"amx": True}, "cpu bfloat16"),
+        ({"capability": (7, 5), "avx512_bf16": True}, "cuda float32"),  # T4, V100: bfloat16 would be emulated
+        ({"capability": (8, 0)}, "cuda bfloat16"),
+        ({"capability": (9, 0)}, "cuda bfloat16"),
+    ],
+)
+def test_auto_takes_bfloat16_only_where_the_device_multiplies_it_natively(monkeypatch, abilities, expected):
+    monkeypatch.delenv("SUBLIMINAL_PRECISION", raising=False)
+    pretend(monkeypatch, **abilities)
+    assert machine.hardware() == expected
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_request_wins_over_the_processor_and_reaches_the_products(monkeypatch, precision, native):
+    monkeypatch.setenv("SUBLIMINAL_PRECISION", precision)
+    pretend(monkeypatch, avx512_bf16=native)
+    with machine.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert machine.precision() == precision
+    assert product.dtype is getattr(torch, precision)
+
+
+def test_an_unknown_number_type_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("SUBLIMINAL_PRECISION", "half")
+    with pytest.raises(ValueError, match="SUBLIMINAL_PRECISION is 'half'; choose one of auto, float32, bfloat16, or"):
+        machine.precision()
+    command = [sys.executable, "-m", "press", "why", "01", "--profile", "smoke"]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "SUBLIMINAL_PRECISION is 'half'" in done.stderr
+
+
+def test_the_number_type_decides_what_is_stored(monkeypatch):
+    names = set()
+    for precision in ("float32", "bfloat16"):
+        monkeypatch.setenv("SUBLIMINAL_PRECISION", precision)
+        names.add(results.same_teacher(settings.REF))
+    assert len(names) == 2
+
+
+def test_the_fingerprint_is_read_without_torch_and_names_the_request():
+    code = "import sys; from sublearn import machine; print(machine.fingerprint(), 'torch' in sys.modules)"
+    environment = os.environ | {"SUBLIMINAL_PRECISION": "float32"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "'number type': 'float32'" in done.stdout
+    assert done.stdout.endswith("False\n")

@@ -1,0 +1,403 @@
+"""The runner, on small notebooks in a project of its own; each kernel costs seconds, so what can be shared is."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from press import __main__ as command
+from press import execute, plan, screen
+from sublearn.core import store
+from sublearn.nets import data
+
+PARAMETERS = 'dataset = "mnist"\nmodels = 8'
+GOOD = [
+    ("t", "markdown", "# A question"),
+    ("p", "parameters", PARAMETERS),
+    ("a", "code", """
+        import json, os
+        from pathlib import Path
+        from sublearn.core import rng
+        results = Path(os.environ["SUBLIMINAL_RESULTS"])
+        print(dataset, models, sorted(p.name for p in results.iterdir()))"""),
+    ("w", "markdown", "Words."),
+    ("b", "code", """
+        rows = [dict(name="x", value=0.5, low=None, high=0.6, n=4, unit="accuracy", setting="REF", dataset=dataset),
+                dict(name="y", value=2.0, unit="nats", setting="lr=0.1", dataset="", device="cuda")]
+        results.joinpath("records.jsonl").write_text("\\n".join(map(json.dumps, rows)) + "\\n")
+        results.joinpath("arms.csv").write_text("threads\\n" + os.environ["SUBLIMINAL_THREADS"])
+        Path(os.environ["SUBLIMINAL_PROGRESS"]).write_text("\\rteacher 1/4\\rstudent 3/4");"""),
+    ("c", "code", """
+        from IPython.display import display
+        label = {"name": "fig:x", "caption": "What is seen.", "alt": "One line rises."}
+        display({"image/svg+xml": "<svg/>", "text/plain": "x"}, raw=True, metadata={"sublearn": label})"""),
+]  # fmt: skip
+RAISES = [("t", "markdown", "# Raises"), ("p", "parameters", PARAMETERS), ("w", "markdown", "Words."),
+          ("a", "code", "def deep():\n    raise ValueError(f'no {models}\\nmore')\n\ndeep()")]  # fmt: skip
+DIES = [("t", "markdown", "# Dies"), ("p", "parameters", "seed = 0"), ("a", "code", "import os; os._exit(1)")]
+LEAVES = [("t", "markdown", "# Leaves"), ("p", "parameters", "seed = 0"), ("a", "code", "raise SystemExit(0)")]
+WAITS = [
+    ("t", "markdown", "# Waits"),
+    ("p", "parameters", PARAMETERS),
+    ("a", "code", """
+        import os, time
+        from pathlib import Path
+        Path("../pid").write_text(str(os.getpid()))
+        while not Path("../go").exists():
+            time.sleep(0.05)
+        print("went")"""),
+]  # fmt: skip
+PROFILES = """
+smoke:
+  defaults: {dataset: digits, models: 4}
+laptop:
+  seconds: {01_good: 75}
+"""
+
+
+def write_notebook(project, name, cells):
+    built = []
+    for key, kind, source in cells:
+        cell = {"cell_type": "markdown" if kind == "markdown" else "code", "id": key, "metadata": {}}
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+            cell["metadata"] = {} if kind == "code" else {"tags": [kind]}
+        built.append(cell | {"source": textwrap.dedent(source).strip("\n").splitlines(keepends=True)})
+    text = json.dumps({"cells": built, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    project.source(name).write_text(text)
+
+
+def make_project(root, *, profile="smoke", **notebooks):
+    (root / "notebooks").mkdir(parents=True)
+    (root / "book" / "reference").mkdir(parents=True)
+    (root / "requirements.txt").write_text("torch==2\n")
+    (root / "profiles.yml").write_text(PROFILES)
+    project = plan.Project(root, profile)
+    for name, cells in notebooks.items():
+        write_notebook(project, name.removeprefix("n"), cells)
+    return project
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A project after its first run, what the terminal showed, whether the run was good, its files before and after."""
+    root = tmp_path_factory.mktemp("book") / "project"
+    project = make_project(root, n01_good=GOOD, n02_raises=RAISES, n03_dies=DIES, n04_leaves=LEAVES)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        shown = io.StringIO()
+        patch.setattr(sys, "stdout", shown)
+        patch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+        good = execute.run(project, jobs=2)
+    assert {path: path.read_bytes() for path in before} == before, "sources were written"
+    return project, shown.getvalue(), good
+
+
+@pytest.fixture
+def project(first, tmp_path):
+    """A copy of that project that a test may change."""
+    shutil.copytree(first[0].root, tmp_path / "project")
+    return plan.Project(tmp_path / "project", "smoke")
+
+
+def why(project, **options):
+    return plan.plan(project, only=["01"], **options)[0][0].changes
+
+
+def cell(project, key, name="01_good"):
+    notebook = json.loads(project.executed(name).read_text())
+    return next(cell for cell in notebook["cells"] if cell["id"] == key)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_good_notebook_gives_its_copy_its_results_and_its_tables(first):
+    project, shown, _ = first
+    assert "01_good  done in" in shown
+    with project.results("01_good").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*execute.COLUMNS]
+    assert " ".join(execute.COLUMNS) == "name value low high n unit setting dataset device code date"
+    assert [row["name"] for row in rows] == ["x", "y"]
+    assert (rows[0]["value"], rows[0]["low"], rows[0]["high"], rows[0]["n"]) == ("0.5", "", "0.6", "4")
+    assert (rows[0]["device"], rows[1]["device"], rows[1]["setting"]) == ("cpu", "cuda", "lr=0.1")
+    assert rows[0]["code"] == json.loads(project.executed("01_good").read_text())["metadata"]["press"]["digest"]
+    assert (project.root / "_build/results/smoke/01_good/arms.csv").read_text() == "threads\n3"  # 6 cores for 2
+
+
+def test_parameters_environment_and_figure_reach_the_copy(first):
+    project = first[0]
+    assert cell(project, "a")["outputs"][0]["text"] == ["digits 4 []\n"]
+    assert cell(project, "injected-parameters")["metadata"]["tags"] == ["injected-parameters", "remove-input"]
+    assert cell(project, "c")["metadata"]["mystnb"] == {
+        "image": {"alt": "One line rises."}, "figure": {"name": "fig:x", "caption": "What is seen."},
+    }  # fmt: skip
+    text = project.executed("01_good").read_text()
+    assert "papermill" not in text
+    assert "widgets" not in text
+
+
+def test_live_widgets_stay_behind():
+    text = {"output_type": "stream", "text": "x"}
+    both = {"data": {execute.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
+    dead = {"data": {execute.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
+    assert execute.lasting([text, both, dead]) == [text, {"data": {"text/html": "<p>", "text/plain": "p"}}]
+
+
+def test_a_failing_cell_is_named_and_the_others_go_on(first):
+    project, shown, good = first
+    assert not good
+    assert "cell 4: ValueError: no 4\n" in shown
+    assert "02_raises.running.ipynb\n" in shown
+    assert "cell 3: the kernel died" in shown
+    assert "cell 3: it holds an error output" in shown
+    assert [path.name for path in project.executed("").parent.glob("*.ipynb")] == ["01_good.ipynb"]
+
+
+def test_an_earlier_good_copy_stays(project):
+    shutil.copy(project.executed("01_good"), project.executed("03_dies"))
+    before = project.executed("03_dies").read_bytes()
+    assert not execute.run(project, only=["03"])
+    assert project.executed("03_dies").read_bytes() == before
+
+
+def test_nothing_changed_runs_nothing_and_imports_no_papermill(project):
+    code = f"import sys; from press import execute, plan; from pathlib import Path; \
+        print(execute.run(plan.Project(Path({str(project.root)!r}), 'smoke'), only=['01']), 'papermill' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["01_good  up to date", "True False"]
+
+
+def test_a_second_run_gives_the_same_bytes(project):
+    first_copy = project.executed("01_good").read_bytes()
+    edit(project.executed("01_good"), '"cells"', '"cel')  # a damaged copy is run again, not read
+    assert why(project) == ["there is no readable executed copy"]
+    assert execute.run(project, only=["01"])
+    assert project.executed("01_good").read_bytes() == first_copy
+    assert not list(project.private("staging").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p: edit(p.source("01_good"), "sorted(", "list("), ["cell 3 changed"]),
+        (lambda p: edit(p.source("01_good"), '"metadata": {}, "outputs"', '"metadata": {"tags": ["x"]}, "outputs"'),
+         ["cell 3 changed", "cell 5 changed", "cell 6 changed"]),
+        (lambda p: edit(p.source("01_good"), "import json, os", "import json os"),
+         ["cell 3 changed", "sublearn.core.rng is gone"]),
+        (lambda p: edit(p.source("01_good"), "# A question", "# Another"), []),
+        (lambda p: edit(p.root / "profiles.yml", "models: 4", "models: 5"), ["parameter models: 4 -> 5"]),
+        (lambda p: edit(p.root / "requirements.txt", "==2", "==3"), ["requirements.txt changed"]),
+        (lambda p: p.results("01_good").unlink(), ["its results are missing"]),
+        (lambda p: (p.root / "book/reference/other.csv").write_text(""), []),
+        (lambda p: (p.root / "book/reference/records.csv").write_text(""), ["book/reference/records.csv is new"]),
+        (lambda p: write_notebook(p, "01_good", GOOD[:-1]), ["cell c is gone", "order of cells changed"]),
+        (lambda p: write_notebook(p, "01_good", [*GOOD, ("d", "code", "1")]),
+         ["cell 7 is new", "order of cells changed"]),
+    ],
+)  # fmt: skip
+def test_what_decides_a_run(project, change, reason):
+    assert why(project) == []
+    change(project)
+    assert sorted(why(project)) == sorted(reason)
+
+
+def test_an_imported_module_decides_but_not_the_press_nor_other_modules(project, tmp_path, monkeypatch):
+    shutil.copytree(store.PACKAGE, tmp_path / "sublearn")
+    monkeypatch.setattr(store, "PACKAGE", tmp_path / "sublearn")
+    assert why(project) == []
+    (tmp_path / "sublearn" / "figures.py").write_text("x = 1\n")
+    (tmp_path / "sublearn" / "seeds.py").open("a").write("\n# a comment\n")
+    assert why(project) == []
+    (tmp_path / "sublearn" / "seeds.py").open("a").write("\nx = 1\n")
+    assert why(project) == ["sublearn.core.rng changed"]
+    made_of = plan.plan(project, only=["01"])[0][0].made_of
+    assert not [item for item in made_of if "press" in item]
+
+
+def test_data_decide(project, monkeypatch):
+    monkeypatch.setattr(data, "digest", lambda dataset: "another")
+    assert why(project) == ["data changed"]
+
+
+def test_new_prose_is_merged_without_a_run(project, monkeypatch, capsys):
+    monkeypatch.setattr(execute, "run_all", None)
+    edit(project.source("01_good"), "Words.", "Other words.")
+    assert execute.run(project, only=["01"])
+    assert capsys.readouterr().out == "01_good  new prose, not run\n"
+    assert cell(project, "w")["source"] == "Other words."
+    assert cell(project, "a")["outputs"][0]["text"] == ["digits 4 []\n"]
+    assert cell(project, "c")["metadata"]["mystnb"]["figure"]["name"] == "fig:x"
+    assert execute.run(project, only=["01"])
+    assert capsys.readouterr().out == "01_good  up to date\n"
+
+
+def test_missing_data_are_replaced_by_the_embedded_and_said(project, monkeypatch):
+    def digest(dataset):
+        if dataset == "mnist":
+            raise data.DataUnavailable("MNIST is not here.")
+        return "digest of " + dataset
+
+    monkeypatch.setattr(data, "digest", digest)
+    jobs, notes = plan.plan(plan.Project(project.root, "laptop"))
+    assert notes == ["MNIST is not here. Instead of it the embedded 'digits' are used in 01_good, 02_raises."]
+    assert [job.given for job in jobs] == [{"dataset": "digits"}, {"dataset": "digits"}, {}, {}]
+    assert jobs[0].made_of["data"] == "digest of digits"
+
+
+def test_damaged_data_stop_the_run(project, monkeypatch):
+    def digest(dataset):
+        raise data.DataCorrupt("damaged")
+
+    monkeypatch.setattr(data, "digest", digest)
+    with pytest.raises(data.DataCorrupt):
+        plan.plan(project)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "message"),
+    [
+        ("models: 4", "modles: 4", {}, "smoke: parameter 'modles' is unknown; allowed: dataset, models, seed"),
+        ("01_good: 75", "09_bad: 75", {}, "notebook '09_bad' is unknown; allowed: 01_good, 02_raises"),
+        ("defaults:", "default:", {}, "section 'default' is unknown; allowed: defaults, notebooks, seconds"),
+        ("seconds: {01_good: 75}", "notebooks: {01_good: {seed: 1}}", {}, "laptop, 01_good: parameter 'seed' is"),
+        ("", "", {"only": ["07"]}, "notebook '07' is unknown; allowed: 01_good, 02_raises"),
+        ("", "", {"only": ["01"], "given": {"seed": 1}}, "parameter 'seed' is unknown; allowed: dataset, models"),
+        ("dataset: digits", "dataset: mnits", {}, "'mnits'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_refused_before_anything_runs(project, old, new, options, message):
+    edit(project.root / "profiles.yml", old, new)
+    with pytest.raises(plan.PressError) as error:
+        plan.plan(project, **options)
+    assert message in str(error.value)
+
+
+def test_an_unknown_profile_is_refused_by_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["press", "run", "--profile", "huge"])
+    assert command.main() == 2
+    assert "profile 'huge' is unknown; allowed: laptop, paper, smoke" in capsys.readouterr().err
+
+
+def test_the_parameters_cell_holds_literals_only(project):
+    edit(project.source("01_good"), "models = 8", "models = 4 * 2")
+    with pytest.raises(plan.PressError, match="01_good: its parameters cell holds more than `name = literal` lines"):
+        plan.plan(project)
+
+
+def test_the_command_line_reads_values():
+    asked = command.parse(["run", "02", "--jobs", "2", "-p", "lr=1e-3", "-p", "dataset=digits", "-p", "dims=[1, 2]"])
+    assert dict(asked.p) == {"lr": 0.001, "dataset": "digits", "dims": [1, 2]}
+    assert (asked.names, asked.jobs, asked.profile) == (["02"], 2, "laptop")
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_exit_status_tells_of_failure(good, monkeypatch):
+    monkeypatch.setattr(command, "run", lambda *_, **__: good)
+    assert command.obey(command.parse(["run"])) == (0 if good else 1)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_killed_in_the_middle_it_leaves_no_kernel_and_resumes(tmp_path):
+    project = make_project(tmp_path / "project", n01_good=WAITS)
+    code = f"from press import execute, plan; from pathlib import Path; \
+        execute.run(plan.Project(Path({str(project.root)!r}), 'smoke'))"
+    runner, pid = subprocess.Popen([sys.executable, "-c", code]), project.root / "pid"
+    wait_until(lambda: runner.poll() is not None or (pid.exists() and pid.read_text()))
+    with pytest.raises(plan.PressError, match="another runner is at work on profile 'smoke'"):
+        execute.run(project)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    wait_until(lambda: not alive(int(pid.read_text())))
+    assert not project.executed("01_good").exists()
+    (project.root / "go").touch()
+    assert execute.run(project)
+    assert cell(project, "a", "01_good")["outputs"][0]["text"] == ["went\n"]
+    assert [path.name for path in project.executed("").parent.iterdir()] == ["01_good.ipynb"]
+
+
+def test_the_lock_of_one_profile_leaves_the_others_free(tmp_path):
+    project = make_project(tmp_path / "project", n01_good=GOOD)
+    with execute.alone(project), execute.alone(plan.Project(project.root, "laptop")):
+        with pytest.raises(plan.PressError), execute.alone(project):
+            pass
+        with project.private("lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with execute.alone(project):
+        pass
+
+
+def test_the_latest_piece_of_progress(tmp_path):
+    path = tmp_path / "progress"
+    assert screen.latest(path) == ""
+    path.write_text("teacher 10%|█\rteacher 20%|██\rstudent " + "é" * 200 + "\r")
+    assert screen.latest(path) == "student " + "é" * 200
+    path.write_text("x" * 5000 + "\r\n last \r \n")
+    assert screen.latest(path) == "last"
+
+
+def watched(monkeypatch, tmp_path, *, terminal):
+    """What the terminal shows of two notebooks, the second of which ends after two looks."""
+
+    class Screen(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    (tmp_path / "progress").write_text("student 3/8\r")
+    one, two = Future(), Future()
+    begun = {"01_a": screen.Begun(time.monotonic() - 65, 130.0, tmp_path / "progress"),
+             "02_b": screen.Begun(time.monotonic() - 5, None, tmp_path / "none")}  # fmt: skip
+    looks = iter([(set(), {one, two}), ({two}, {one}), ({one}, set())])
+    monkeypatch.setattr(screen, "wait", lambda *_, **__: next(looks))
+    monkeypatch.setattr(sys, "stdout", shown := Screen())
+    for name, _ in screen.watch({one: "01_a", two: "02_b"}, begun):
+        print(name, "ended")
+    return shown.getvalue()
+
+
+def test_a_terminal_line_is_rewritten(monkeypatch, tmp_path):
+    line = "01_a  1:05 of about 2:10  student 3/8\n"
+    assert watched(monkeypatch, tmp_path, terminal=True) == (
+        f"{line}02_b  0:05\n\x1b[2A\x1b[J02_b ended\n{line}\x1b[1A\x1b[J01_a ended\n"
+    )
+
+
+def test_elsewhere_lines_come_now_and_then(monkeypatch, tmp_path):
+    line = "01_a  1:05 of about 2:10  student 3/8\n"
+    assert watched(monkeypatch, tmp_path, terminal=False) == f"{line}02_b  0:05\n02_b ended\n01_a ended\n"
+
+
+def test_expected_time_comes_from_the_last_run_else_from_the_profile(first):
+    times = json.loads(first[0].private("times.json").read_text())
+    assert list(times) == ["01_good"]
+    jobs, _ = plan.plan(plan.Project(first[0].root, "laptop"), given={"dataset": "digits"})
+    assert [job.seconds for job in jobs] == [75, None, None, None]

@@ -1,0 +1,295 @@
+"""The site: how it is made, and how the whole smoke book behaves in a browser without a network."""
+
+import json
+import re
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import axe_core_python
+import pytest
+
+from conftest import Visit
+from press import pages
+from press.checks import problems
+
+ROOT = Path(__file__).resolve().parents[2]
+AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+# What axe-core need not see, since its time grows fast with the size of a page: the inside of formulas, which
+# MathJax makes, and code cells that only repeat kinds of tokens seen in cells before them.
+LIGHTEN = """() => {
+  const seen = new Set();
+  document.querySelectorAll("mjx-container > *").forEach(part => part.remove());
+  document.querySelectorAll(".highlight pre").forEach(block => {
+    const kinds = [...block.querySelectorAll("span")].map(token => token.className);
+    if (kinds.every(kind => seen.has(kind))) block.textContent = "code";
+    kinds.forEach(kind => seen.add(kind));
+  });
+}"""
+# Half of the 2 x 2 x 2 combinations, chosen such that every two of the three factors meet in every way.
+# axe-core, which takes longer than all the rest, looks at the pages as they come over http: the two kinds are the same.
+VISITS = [("http", 1280, "light"), ("http", 360, "dark"), ("file", 1280, "dark"), ("file", 360, "light")]
+
+
+# How it is made
+
+
+def small_site(folder, body, extra=""):
+    (folder / "picture.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (folder / "two.html").write_text("<html><body><h1 id='top'>Two</h1></body></html>")
+    (folder / "one.html").write_text(f"<html><head>{extra}</head><body>{body}</body></html>")
+    return folder
+
+
+def test_a_site_in_order_has_no_problems(tmp_path):
+    body = """<h2 id="here">One</h2><a href="two.html#top">two</a><a href="#here">up</a>
+        <a href="https://example.org">a paper</a><a href="mailto:a@example.org">mail</a>
+        <img src="picture.svg" alt="A line that rises from left to right">"""
+    assert problems(small_site(tmp_path, body)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "extra", "fault"),
+    [
+        ("<a href='three.html'>three</a>", "", "leads to no file"),
+        ("<a href='two.html#end'>two</a>", "", "no such place"),
+        ("<a href='#end'>end</a>", "", "no such place"),
+        ("<img src='picture.svg'>", "", "no alternative text"),
+        ("<img src='picture.svg' alt='_images/picture.svg'>", "", "file name for its alternative text"),
+        ("<img src='picture.svg' alt='picture'>", "", "file name for its alternative text"),
+        ("<img src='https://example.org/a.png' alt='A cat on a mat'>", "", "loaded from an outside host"),
+        ("", "<script src='//example.org/a.js'></script>", "loaded from an outside host"),
+        ("", "<link rel='preconnect' href='https://example.org'>", "loaded from an outside host"),
+        ("", "<link rel='stylesheet' href='gone.css'>", "does not exist"),
+        ("x" * 1_000_001, "", "at most 1,000,000"),
+    ],
+)
+def test_each_fault_of_a_site_is_named(tmp_path, body, extra, fault):
+    (found,) = problems(small_site(tmp_path, body, extra))
+    assert found.startswith("one.html: ")
+    assert fault in found
+
+
+def test_an_empty_site_is_a_problem(tmp_path):
+    assert "build the site first" in problems(tmp_path)[0]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one notebook and its executed copy, and of a Sphinx application what the extension uses."""
+    copy = tmp_path / "_build" / "executed" / "laptop" / "01_a.ipynb"
+    copy.parent.mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_a.ipynb").write_text('{"cells": []}')
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [{"output_type": "stream", "text": "42"}]}
+    copy.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}}, cell]}))
+    noted = []
+    suffix = {"notebooks/01_a": ".ipynb", "book/intro": ".md"}
+    env = SimpleNamespace(doc2path=lambda name: tmp_path / (name + suffix[name]), note_dependency=noted.append)
+    app = SimpleNamespace(srcdir=tmp_path, env=env, config=SimpleNamespace(executed_profile="laptop"))
+    return SimpleNamespace(root=tmp_path, copy=copy, app=app, noted=noted)
+
+
+def swapped(project, page="notebooks/01_a", text="the source"):
+    source = [text]
+    pages.swap(project.app, page, source)
+    return source[0]
+
+
+def test_the_executed_copy_takes_the_place_of_the_source(project):
+    assert "42" in swapped(project)
+    assert project.noted == [project.copy]
+
+
+def test_a_page_of_prose_is_left_alone(project):
+    assert swapped(project, "book/intro") == "the source"
+    assert project.noted == []
+
+
+@pytest.mark.parametrize(("profile", "command"), [("laptop", "make book"), ("smoke", "press book --profile smoke")])
+def test_a_missing_copy_is_a_warning_that_names_the_command(project, caplog, profile, command):
+    project.app.config.executed_profile = profile
+    project.copy.unlink()
+    assert swapped(project) == "the source"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert command in record.getMessage()
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_copy_with_an_error_is_refused(project, caplog, tagged):
+    notebook = json.loads(project.copy.read_text())
+    if tagged:
+        notebook["cells"][0]["metadata"] = {"tags": ["papermill-error-cell-tag"]}
+    else:
+        notebook["cells"][1]["outputs"] = [{"output_type": "error"}]
+    project.copy.write_text(json.dumps(notebook))
+    swapped(project)
+    assert f"cell {1 if tagged else 2} of" in caplog.text
+
+
+def test_a_page_depends_on_the_notebooks_it_quotes(project):
+    class PendingGlueReference(dict):
+        """Stands in for the node of myst-nb, which is known by its class's name."""
+
+    nodes = [PendingGlueReference(refdoc="notebooks/01_a"), PendingGlueReference(refdoc="book/intro"), object()]
+    doctree = SimpleNamespace(findall=lambda wanted: filter(wanted, nodes))
+    pages.note_glue(project.app, doctree)
+    assert project.noted == [project.copy]
+
+
+@pytest.fixture
+def builds(project, monkeypatch):
+    """Count the builds; each writes a page instead of running Sphinx, or fails where `builds.fails` says so."""
+    state = SimpleNamespace(count=0, fails=False, page="<p>One</p>")
+
+    def run(command, **_):
+        state.count += 1
+        html = Path(command[4])
+        assert not html.exists()
+        html.mkdir(parents=True)
+        (html / "index.html").write_text(state.page)
+        return SimpleNamespace(returncode=int(state.fails), stderr="a.md:3: WARNING: no such term")
+
+    monkeypatch.setattr(pages.subprocess, "run", run)
+    return state
+
+
+def test_a_second_build_does_nothing(project, builds):
+    assert pages.build("laptop", root=project.root) == project.root / "_build" / "html"
+    pages.build("laptop", root=project.root)
+    assert builds.count == 1
+
+
+CHANGES = ["_build/executed/laptop/01_a.ipynb", "notebooks/01_a.ipynb", "book/new.md", "_toc.yml"]
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_change_of_any_input_builds_anew(project, builds, changed):
+    pages.build("laptop", root=project.root)
+    path = project.root / changed
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(path.read_text() + " " if path.exists() else "new")
+    pages.build("laptop", root=project.root)
+    assert builds.count == 2
+
+
+def test_profiles_have_sites_of_their_own(project, builds):
+    laptop, smoke = (pages.build(profile, root=project.root) for profile in ("laptop", "smoke"))
+    assert smoke == project.root / "_build" / "smoke" / "html"
+    assert (laptop / "index.html").exists()
+    pages.build("laptop", root=project.root)
+    assert builds.count == 2
+
+
+def test_a_failed_build_is_told_and_tried_again(project, builds):
+    builds.fails = True
+    with pytest.raises(pages.SiteError, match="no such term"):
+        pages.build("laptop", root=project.root)
+    builds.fails = False
+    pages.build("laptop", root=project.root)
+    assert builds.count == 2
+
+
+def test_a_faulty_page_fails_the_build(project, builds):
+    builds.page = "<a href='gone.html'>gone</a>"
+    with pytest.raises(pages.SiteError, match=r"gone\.html leads to no file"):
+        pages.build("laptop", root=project.root)
+    assert not (project.root / "_build" / "site.digest").exists()
+
+
+# How it behaves
+
+
+def names(site):
+    return [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html"))
+            if path.relative_to(site).parts[0] in ("book", "notebooks", "search.html", "genindex.html")]  # fmt: skip
+
+
+def faults(page, *, axe):
+    """What is wrong with an open page: maths not typeset, sideways scrolling, what axe-core finds in the article."""
+    found = []
+    formulas, typeset, wrong = (page.locator(f".bd-article {what}").count() for what in
+                                (".math", "mjx-container", "mjx-merror"))  # fmt: skip
+    if typeset < formulas or wrong:
+        found.append(f"{typeset} of {formulas} formulas are typeset, {wrong} of them with an error")
+    if (excess := page.evaluate("document.documentElement.scrollWidth - innerWidth")) > 0:
+        found.append(f"the page scrolls sideways by {excess} px")
+    if axe and page.locator(".bd-article").count():
+        page.evaluate(LIGHTEN)
+        page.evaluate(AXE)
+        results = page.evaluate("axe.run('.bd-article', {preload: false, resultTypes: ['violations']})")
+        found += [f"axe {r['id']}: {r['help']}: {r['nodes'][0]['html'][:200]}" for r in results["violations"]]
+    return found
+
+
+@pytest.mark.book
+@pytest.mark.parametrize(("scheme", "width", "colors"), VISITS)
+def test_every_page_is_in_order(site, server, browser, scheme, width, colors):
+    found, visit = [], Visit(browser, width, colors)
+    for name in names(site):
+        page = visit.open(f"{server}/{name}" if scheme == "http" else (site / name).as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == colors
+        found += [f"{name}: {fault}" for fault in faults(page, axe=scheme == "http") + visit.faults]
+        visit.faults.clear()
+    visit.context.close()
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.book
+def test_visits_cross_every_two_factors():
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        levels = [{visit[factor] for visit in VISITS} for factor in (first, second)]
+        assert {(visit[first], visit[second]) for visit in VISITS} == set(product(*levels))
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_the_first_page_leads_into_the_book(site, server, browser, scheme):
+    visit = Visit(browser, 1280, "light")
+    visit.page.goto(f"{server}/" if scheme == "http" else (site / "index.html").as_uri())
+    visit.page.wait_for_url("**/book/intro.html")
+    assert visit.page.locator(".bd-article h1").count() == 1
+    assert visit.faults == []
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_finds_a_word_offline(site, server, browser, scheme):
+    visit = Visit(browser, 1280, "light")
+    base = server if scheme == "http" else site.as_uri()
+    page = visit.open(f"{base}/search.html?q=derangement")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.locator("#search-results li a[href*='glossary']").count() >= 1
+    page.wait_for_load_state("networkidle")
+    assert visit.faults == []
+
+
+@pytest.mark.book
+def test_every_built_page_passes_the_checks(site):
+    assert problems(site) == []
+
+
+@pytest.mark.book
+def test_each_chapter_gives_its_clean_notebook(site):
+    sources = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert sources
+    for source in sources:
+        given = site / "_sources" / "notebooks" / source.name
+        assert given.read_bytes() == source.read_bytes()
+        assert f'href="../_sources/notebooks/{source.name}"' in (site / "notebooks" / f"{source.stem}.html").read_text()
+
+
+@pytest.mark.book
+def test_every_chapter_shows_outputs_and_numbered_figures(site):
+    for page in (site / "notebooks").glob("*.html"):
+        text = page.read_text()
+        assert 'class="caption-number"' in text, f"{page.name} shows no numbered figure"
+        assert "cell_output" in text
+
+
+@pytest.mark.book
+def test_no_page_shows_the_address_of_an_object(site):
+    """A figure's cell that ends in a call shows what it returns, such as <Legend at 0x7f...>: end it with `show`."""
+    found = {page.name: re.findall(r"[\w.]+ at 0x[0-9a-f]+", page.read_text()) for page in site.rglob("*.html")}
+    assert not any(found.values()), {name: addresses for name, addresses in found.items() if addresses}
