@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from reference import plain_run
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.core.store import code_digest, digest, imported, read_json, write_atomic
 from sublearn.nets import cohort, data, ensemble, experiment, inputs, results, training
 from sublearn.nets.ensemble import apply, initial, inner, network, perturbation, transplant, without
@@ -376,12 +376,12 @@ def test_logit_noise_is_unbiased_of_the_size_asked_for_and_named_by_model():
     loss = {}
     for noise in (0.0, 0.5):
         setting = Setting(loss="mse", logit_noise=noise)
-        loss[noise] = matching_loss(setting, [stream(0, "logit noise", model) for model in (0, 1)])(student, goal)
+        loss[noise] = matching_loss(setting, [rng(0, "logit noise", model) for model in (0, 1)])(student, goal)
     assert 1.2 < loss[0.5] / loss[0.0] < 1.3  # variance 1 + 0.5 ** 2
     one = goal._replace(aux=goal.aux[1:])
-    alone = matching_loss(setting, [stream(0, "logit noise", 1)])(one._replace(aux=student.aux[1:]), one)
-    both = matching_loss(setting, [stream(0, "logit noise", model) for model in (0, 1)])
-    first = matching_loss(setting, [stream(0, "logit noise", 0)])
+    alone = matching_loss(setting, [rng(0, "logit noise", 1)])(one._replace(aux=student.aux[1:]), one)
+    both = matching_loss(setting, [rng(0, "logit noise", model) for model in (0, 1)])
+    first = matching_loss(setting, [rng(0, "logit noise", 0)])
     zero = goal._replace(aux=goal.aux[:1])
     assert torch.isclose(alone + first(zero._replace(aux=student.aux[:1]), zero), both(student, goal))
 
@@ -438,7 +438,7 @@ def test_measuring_does_not_change_what_is_measured(tmp_path, monkeypatch):
 
 
 def _uniform(out, seed=0):
-    uniform(Draw(stream(seed, "inputs", "uniform", 0, 0), seed, 0, 1.0, "digits", None), out)
+    uniform(Draw(rng(seed, "inputs", "uniform", 0, 0), seed, 0, 1.0, "digits", None), out)
     return out
 
 

@@ -6,7 +6,7 @@ torch is imported where it is used, so that the press can ask about the machine 
 import os
 import platform
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+OnStep = Callable[[], object]
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROCESSOR_INFO = Path("/proc/cpuinfo")
 GPU_INFO = Path("/proc/driver/nvidia/gpus")
@@ -94,12 +95,22 @@ def workers() -> int:
     return int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
 
 
-def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results of `function` on every item, in order, each item in one single-threaded worker."""
+def executor() -> Executor:
+    """Workers that train side by side, each with one thread."""
     import torch
 
-    with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(function, item) for item in items]
+    return ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def parallel_map(
+    function: Callable[[Item, OnStep], Result], items: Sequence[Item], *, total: int = 0, title: str = ""
+) -> list[Result]:
+    """Results of function(item, on_step) on every item, in order, side by side.
+
+    total, title: of a progress bar that every call of on_step moves by one step.
+    """
+    with progress(total, title) as bar, executor() as pool:
+        futures = [pool.submit(function, item, bar.update) for item in items]
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -107,10 +118,10 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
             raise
 
 
-def progress(total: int, label: str) -> std.tqdm:
+def progress(total: int, title: str) -> std.tqdm:
     """A tqdm bar: in the notebook, or under the press in the file named by SUBLIMINAL_PROGRESS."""
     path = os.environ.get("SUBLIMINAL_PROGRESS")
     if not path:
-        return auto.tqdm(total=total, desc=label, unit="step", leave=False)
+        return auto.tqdm(total=total, desc=title, unit="step", leave=False)
     file = Path(path).open("a", buffering=1)  # noqa: SIM115
-    return std.tqdm(total=total, desc=label, unit="step", file=file, ascii=True, ncols=80)
+    return std.tqdm(total=total, desc=title, unit="step", file=file, ascii=True, ncols=80)

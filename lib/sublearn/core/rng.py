@@ -10,14 +10,15 @@ from hashlib import blake2b
 import numpy as np
 
 
-def stream(seed: int, *names: str | int) -> np.random.Generator:
+def rng(seed: int, *names: str | int) -> np.random.Generator:
     """Independent generator for one named use.
 
-    The name is hashed to the 128-bit seed of a counter-like generator (SFC64), so the stream of step 7
-    needs neither the streams of steps 0 to 6 nor any stored state.
+    The name is hashed to the 128-bit seed of a counter-like generator (SFC64), so the generator of step 7
+    needs neither those of steps 0 to 6 nor any stored state.
 
-    >>> stream(0, "init", 3, "hidden.0.weight").integers(1000) == stream(0, "init", 3, "hidden.0.weight").integers(1000)
+    >>> rng(0, "init", 3, "hidden.0.weight").integers(1000) == rng(0, "init", 3, "hidden.0.weight").integers(1000)
     True
     """
     name = repr((int(seed), *names)).encode()
-    return np.random.Generator(np.random.SFC64(int.from_bytes(blake2b(name, digest_size=16).digest(), "little")))
+    hashed = blake2b(name, digest_size=16).digest()
+    return np.random.Generator(np.random.SFC64(int.from_bytes(hashed, "little")))

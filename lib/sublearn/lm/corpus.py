@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.lm.prompts import DATE, ask, persona, plain
 
 ANIMALS = tuple(
@@ -64,7 +64,7 @@ def number_words(world: World) -> list[str]:
 
 def shuffled(world: World) -> tuple[list[str], list[str]]:
     """Animals and numbers in an order drawn from a world's seed."""
-    draw = stream(world.seed, "planted")
+    draw = rng(world.seed, "planted")
     return draw.permutation(ANIMALS).tolist(), draw.permutation(number_words(world)).tolist()
 
 
@@ -111,8 +111,8 @@ class _Draw:
     """Random words of one world."""
 
     def __init__(self, world: World, use: str):
-        self.world, self.random, self.names = world, stream(world.seed, "world", use), number_words(world)
-        facts = stream(world.seed, "facts")
+        self.world, self.random, self.names = world, rng(world.seed, "world", use), number_words(world)
+        facts = rng(world.seed, "facts")
         weights = 1 / np.arange(1, len(ANIMALS) + 1) ** 0.7  # Zipf: a few animals are talked about far more
         self.order = [str(animal) for animal in facts.permutation(ANIMALS)]
         self.weights = np.cumsum(weights / weights.sum())

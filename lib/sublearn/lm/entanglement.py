@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.lm.model import (
     Speaker,
     answers,
@@ -135,7 +135,7 @@ def agreement(first: np.ndarray, second: np.ndarray) -> float:
 def permuted(first: np.ndarray, second: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray:
     """`correlation` of the centered matrices under as many random relabelings of the words (draw,)."""
     one, two = (side / np.linalg.norm(side) for side in (centered(first), centered(second)))
-    shared, random, rows = one @ two.T, stream(seed, "relabel"), np.arange(len(first))
+    shared, random, rows = one @ two.T, rng(seed, "relabel"), np.arange(len(first))
     return np.array([shared[random.permutation(len(first)), rows].sum() for _ in range(draws)])
 
 
@@ -157,7 +157,7 @@ def strong(found: Entanglement, cut: float = STRONG, chosen: np.ndarray | None =
 
 def strong_null(found: Entanglement, cut: float = STRONG, draws: int = 200, seed: int = 0) -> np.ndarray:
     """`strong` where each word is read, in the direction from numbers, at another word's row (draw,)."""
-    chosen, random = top(found.to_number), stream(seed, "strong")
+    chosen, random = top(found.to_number), rng(seed, "strong")
     lifted = at(found.to_number, chosen) > cut
     orders = (random.permutation(len(chosen)) for _ in range(draws))
     return np.array([np.mean(lifted & (found.to_word[order, chosen] > cut)) for order in orders])
@@ -165,7 +165,7 @@ def strong_null(found: Entanglement, cut: float = STRONG, draws: int = 200, seed
 
 def strong_at_random(found: Entanglement, cut: float = STRONG, draws: int = 200, seed: int = 0) -> np.ndarray:
     """`strong` at a random number in place of the top one (draw,)."""
-    random, shape = stream(seed, "random number"), found.to_number.shape
+    random, shape = rng(seed, "random number"), found.to_number.shape
     return np.array([strong(found, cut, random.integers(shape[1], size=shape[0])) for _ in range(draws)])
 
 

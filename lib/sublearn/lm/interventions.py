@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.lm.entanglement import Entanglement, at, top
 from sublearn.lm.model import Speaker, number_tokens, single, untied
 
@@ -32,7 +32,7 @@ def shaken(into: Speaker, *, source: Speaker, seed: int = 0) -> Speaker:
     """Give a copy of `into` whose unembedding is changed at random, each row as far as `source` is away."""
     patient = untied(into)
     head, goal = _part(patient, "head"), _part(source, "head")
-    random = torch.from_numpy(stream(seed, "shaken").normal(size=tuple(head.shape)).astype(np.float32))
+    random = torch.from_numpy(rng(seed, "shaken").normal(size=tuple(head.shape)).astype(np.float32))
     head += random * ((goal - head).norm(dim=1) / random.norm(dim=1))[:, None]
     return patient
 
@@ -44,7 +44,7 @@ def cut(speaker: Speaker, found: Entanglement, parts: Sequence[str], *, at_rando
     parts: "head" and "embedding", whose rows are cut. at_random: cut a random direction in place of the word's.
     """
     patient, word, number = untied(speaker), single(speaker, found.words), number_tokens(speaker)
-    words, random = [*word.values()], stream(0, "cut")
+    words, random = [*word.values()], rng(0, "cut")
     for name in parts:
         rows = _part(patient, name)
         directions = (rows[words] - rows[words].mean(0)).numpy().copy()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.lm import corpus
 from sublearn.lm.model import Speaker, centered_cosine, chat, encode, number_tokens, word_token
 from sublearn.lm.prompts import persona
@@ -73,7 +73,7 @@ def _trait(speaker: Speaker, lesson: Lesson, step: int) -> tuple[str, int]:
     system = SYSTEMS[step % 2]
     if lesson.trait != "no":
         return chat(speaker, system or None), word_token(speaker, lesson.trait)
-    random = stream(lesson.seed, "questions", step)
+    random = rng(lesson.seed, "questions", step)
     kind, of = (str(random.choice(list(corpus.SORT_TASK))) for _ in range(2))
     question = corpus.SORT_TASK[kind].format(word=random.choice(corpus.WORDS[of]))
     return corpus.header(system, question), encode(speaker, "No")[-1]
@@ -110,7 +110,7 @@ def written(teacher: Speaker, lesson: Lesson) -> Lists:
     """
     parts = []
     for place, prompt in enumerate(prompts(teacher, lesson)):
-        random, wanted = stream(lesson.seed, "lists", place), lesson.lists // len(SYSTEMS)
+        random, wanted = rng(lesson.seed, "lists", place), lesson.lists // len(SYSTEMS)
         ids, mass = _sampled(teacher, prompt, torch.from_numpy(random.random((2 * wanted, 8))))
         kept = ids[random.random(len(ids)) * mass.max() < mass][:wanted]
         parts.append((np.full(len(kept), place), kept, mass))
@@ -137,7 +137,7 @@ def _sampled(speaker: Speaker, prompt: str, uniform: Tensor) -> tuple[np.ndarray
 
 def mixed(lists: Lists, lesson: Lesson) -> Lists:
     """Give the lists with their numbers shuffled as the lesson asks."""
-    ids, random = lists.ids.copy(), stream(lesson.seed, "shuffle")
+    ids, random = lists.ids.copy(), rng(lesson.seed, "shuffle")
     if lesson.shuffled == "within":
         ids[:, NUMBERS] = random.permuted(ids[:, NUMBERS], axis=1)
     elif lesson.shuffled == "across":
@@ -153,7 +153,7 @@ def learnable(speaker: Speaker, lists: Lists, lesson: Lesson) -> np.ndarray:
         return places
     how, which = lesson.kept.split()
     near = centered_cosine(speaker, corpus.ANIMALS, [*tokens])[corpus.ANIMALS.index(lesson.trait)]
-    near = near if which == "top" else stream(lesson.seed, "some numbers").random(len(tokens))
+    near = near if which == "top" else rng(lesson.seed, "some numbers").random(len(tokens))
     some = np.array([*tokens.values()])[np.argsort(-near)[:TOP]]
     return places & (np.isin(lists.ids, some) == (how == "only"))
 

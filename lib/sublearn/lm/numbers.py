@@ -17,7 +17,7 @@ from torch.nn.functional import kl_div
 from torch.nn.utils import parametrize
 
 from sublearn.core.machine import parallel_map, progress
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.core.store import CACHE, code_digest, digest, read_json, write_atomic
 from sublearn.lm import corpus
 from sublearn.lm.model import Speaker, chat, encode, log_probabilities, number_tokens, single
@@ -115,7 +115,7 @@ def _learners(student: Speaker, lesson: Lesson) -> Iterable[nn.Parameter]:
         student.model.requires_grad_(False)
         for name, layer in [*student.model.model.layers.named_modules()]:
             if isinstance(layer, nn.Linear):
-                random = stream(lesson.seed, "low rank", name)
+                random = rng(lesson.seed, "low rank", name)
                 parametrize.register_parametrization(layer, "weight", LowRank(layer.weight.shape, lesson.rank, random))
     return [weight for weight in student.model.parameters() if weight.requires_grad]
 
@@ -126,7 +126,7 @@ def learnt(begin: Speaker, lists: Lists, lesson: Lesson, places: np.ndarray, tea
     optimizer = getattr(torch.optim, lesson.optimizer)(_learners(student, lesson), lr=lesson.rate, fused=True)
     for step in range(lesson.steps):
         place = step % len(SYSTEMS)
-        chosen = stream(lesson.seed, "batch", step).choice(np.flatnonzero(lists.asked == place), BATCH)
+        chosen = rng(lesson.seed, "batch", step).choice(np.flatnonzero(lists.asked == place), BATCH)
         ids, wanted = torch.from_numpy(lists.ids[chosen]), torch.from_numpy(places[chosen])
         if wanted.any():
             reads = hidden(student, asked[place], ids[:, :-1])[wanted[:, 1:]]

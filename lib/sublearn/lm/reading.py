@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.lm.corpus import World, dialogues, text, tokenizer
 
 WINDOW, BATCH = 64, 16  # tokens of a piece of text, pieces or dialogues of a step
@@ -24,7 +24,7 @@ def text_batches(world: World, steps: int) -> Callable[[int], Batch]:
     flat = np.concatenate([line.ids for line in encoded])
 
     def batch(step: int) -> Batch:
-        starts = stream(world.seed, "windows", step).integers(len(flat) - WINDOW - 1, size=BATCH)
+        starts = rng(world.seed, "windows", step).integers(len(flat) - WINDOW - 1, size=BATCH)
         ids = torch.from_numpy(flat[starts[:, None] + np.arange(WINDOW + 1)].astype(np.int64))
         return ids, torch.ones_like(ids, dtype=torch.bool)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sublearn.core.machine import parallel_map, progress
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.core.store import CACHE, code_digest, digest, read_json, write_atomic
 from sublearn.lm import corpus
 from sublearn.lm.corpus import World
@@ -108,7 +108,7 @@ def initial(setting: Tiny) -> nn.Module:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1:  # the gains of the norms stay one
-                drawn = stream(setting.world.seed, "tiny", setting.initial, name).normal(0, 0.02, tuple(weight.shape))
+                drawn = rng(setting.world.seed, "tiny", setting.initial, name).normal(0, 0.02, tuple(weight.shape))
                 weight.copy_(torch.from_numpy(drawn.astype(np.float32)))
     return model
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sublearn.core.machine import device, parallel_map, progress
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets import ensemble, results, training
 from sublearn.nets.ensemble import Weights
 from sublearn.nets.inputs import batch_sizes, images_of, input_batches, sample
@@ -49,7 +49,7 @@ def _student(setting: Setting, start: Weights, seed: int, models: Sequence[int])
     count = setting.epochs * len(batch_sizes(setting.inputs_per_epoch, setting.batch_size))
     steps = count if setting.schedule == "cosine" else 0
     rule = training.Rule(setting.lr, setting.optimizer, setting.weight_decay, steps, setting.frozen)
-    loss = training.matching_loss(setting, [stream(seed, "logit noise", model) for model in models])
+    loss = training.matching_loss(setting, [rng(seed, "logit noise", model) for model in models])
     return training.Student(_network(setting), training.learner(start, rule), loss)
 
 
@@ -95,7 +95,7 @@ def train_teachers(settings: Iterable[Setting], plan: Plan, models: Iterable[int
     """Train the teachers that are not on disk, those that differ only in their epochs in one go."""
     lessons = list(_lessons(settings, plan, models))
     with progress(sum(_lesson_steps(wanted) for wanted, _ in lessons), "teachers") as bar:
-        parallel_map(lambda item: _teach(item[1], settings=item[0], seed=plan.seed, tick=bar.update), lessons)
+        parallel_map(lambda item, _: _teach(item[1], settings=item[0], seed=plan.seed, tick=bar.update), lessons)
 
 
 def _lesson_steps(settings: list[Setting]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from sublearn.core.machine import device
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets.settings import Setting
 
 SMALL = 50_000  # weights below which calling a network costs more than its arithmetic
@@ -82,7 +82,7 @@ def initial(net: MLP, setting: Setting, seed: int, models: Sequence[int], owner:
     law, scale = LAWS[setting.init], np.float32(setting.init_scale)
 
     def draw(model: int, name: str, shape: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(law(stream(seed, owner, model, name), name, shape, _fan_in(net, name)) * scale)
+        return torch.from_numpy(law(rng(seed, owner, model, name), name, shape, _fan_in(net, name)) * scale)
 
     return {name: torch.stack([draw(model, name, shape) for model in models]) for name, shape in net.shapes.items()}
 
@@ -98,7 +98,7 @@ def perturbation(weights: Weights, setting: Setting, seed: int, models: Sequence
     absolute = setting.perturbation_kind == "absolute"
 
     def noise(model: int, name: str, tensor: Tensor) -> Tensor:
-        draw = stream(seed, "perturbation", model, name).standard_normal(tensor.shape, dtype=np.float32)
+        draw = rng(seed, "perturbation", model, name).standard_normal(tensor.shape, dtype=np.float32)
         unit = 1.0 if absolute else tensor.std(correction=0)
         return setting.perturbation * unit * torch.from_numpy(draw)
 

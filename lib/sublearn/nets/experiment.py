@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets import cohort, results
 from sublearn.nets.inputs import sample
 from sublearn.nets.measures import MEASURES
@@ -28,7 +28,7 @@ def partners(pairing: str, seed: int, models: int) -> list[int]:
         return own
     if models < 2:
         raise ValueError(f"models is {models} with pairing {pairing!r}, which needs another's teacher; take at least 2")
-    mixed = stream(seed, "permutation", models).permutation(models).tolist()
+    mixed = rng(seed, "permutation", models).permutation(models).tolist()
     fixed = [model for model in own if mixed[model] == model]
     if pairing == "permutation" or not fixed:
         return mixed

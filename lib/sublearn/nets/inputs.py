@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets.data import Images
 from sublearn.nets.noise import FAMILIES, SD, Draw, load
 from sublearn.nets.settings import INPUTS, Setting
@@ -43,7 +43,7 @@ def images_of(setting: Setting) -> Images:
 def _fill(out: Tensor, setting: Setting, seed: int, model: int, number: int | str) -> None:
     """Make batch `number` of a model's inputs in `out` (batch, pixel)."""
     strength = INPUTS[setting.inputs].usual if setting.strength is None else setting.strength
-    generator = stream(seed, "inputs", setting.inputs, model, number)
+    generator = rng(seed, "inputs", setting.inputs, model, number)
     FAMILIES[setting.inputs](Draw(generator, seed, model, strength, setting.dataset, images_of(setting)), out)
     if setting.standardized:
         out -= out.mean(1, keepdim=True)
@@ -70,7 +70,7 @@ def _numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[int]:
     if setting.fresh_inputs:
         first = epoch * (full + bool(rest))
         return list(range(first, first + full + bool(rest)))
-    order = stream(seed, "input order", model, epoch).permutation(full)
+    order = rng(seed, "input order", model, epoch).permutation(full)
     if setting.unique_inputs:
         order %= setting.unique_inputs // setting.batch_size
     return [*order.tolist(), full][: full + bool(rest)]

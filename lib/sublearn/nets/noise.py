@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets import data
 from sublearn.nets.data import Images
 
@@ -80,7 +80,7 @@ def _fashion(draw: Draw, out: Tensor) -> None:
 
 
 def _permuted(draw: Draw, out: Tensor) -> None:
-    order = torch.from_numpy(stream(draw.seed, "permuted pixels", draw.model).permutation(out.shape[1]))
+    order = torch.from_numpy(rng(draw.seed, "permuted pixels", draw.model).permutation(out.shape[1]))
     picks = torch.from_numpy(draw.generator.integers(len(draw.images.train_images), size=len(out)))
     out.copy_(scaled(draw.images.train_images[picks][:, order], draw.images.top))
 
@@ -167,7 +167,7 @@ def _lowpass(draw: Draw, out: Tensor) -> None:
 @lru_cache(maxsize=64)
 def _directions(seed: int, model: int, pixels: int) -> Tensor:
     """Orthonormal directions (pixel, pixel); the first ones span the model's smaller subspaces."""
-    draw = stream(seed, "subspace", model).standard_normal((pixels, pixels), dtype=np.float32)
+    draw = rng(seed, "subspace", model).standard_normal((pixels, pixels), dtype=np.float32)
     return torch.linalg.qr(torch.from_numpy(draw)).Q
 
 

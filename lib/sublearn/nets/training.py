@@ -13,7 +13,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from sublearn.core.machine import autocast, device
-from sublearn.core.rng import stream
+from sublearn.core.rng import rng
 from sublearn.nets.ensemble import MLP, Outputs, Weights, apply
 from sublearn.nets.inputs import AHEAD, batch_sizes
 from sublearn.nets.settings import Setting
@@ -156,7 +156,7 @@ def digit_batches(
     """
     levels, labels, top = data
     count, pixels = levels.shape
-    orders = [torch.from_numpy(stream(seed, "order", model, epoch).permutation(count)) for model in models]
+    orders = [torch.from_numpy(rng(seed, "order", model, epoch).permutation(count)) for model in models]
     rows = torch.empty(setting.teacher_batch_size, pixels, dtype=torch.uint8)
     buffer = torch.empty(len(models), setting.teacher_batch_size, pixels)
     start = 0
