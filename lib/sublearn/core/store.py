@@ -215,6 +215,9 @@ def default_root() -> Path:
     return Path(named) if named else ROOT / "_build" / "cache"
 
 
+CACHE = default_root()  # only until every room has moved to the store
+
+
 Key = Hashable  # a frozen dataclass whose fields are JSON
 Save = Callable[[Key, object], None]
 OnStep = Callable[[], object]
