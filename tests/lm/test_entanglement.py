@@ -7,174 +7,20 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sublearn.lm import corpus, entanglement, interventions, model, numberlists, numbers, prompts
-from sublearn.lm.entanglement import Entanglement, Prompts
+from sublearn.lm.entanglement import Entanglement
 from sublearn.lm.numberlists import Lesson
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["owl", "wolf", "fox", "crow"]
-
-
-def random_llama(path, *, tied=True, seed=0):
-    """A small Llama with random weights and a tokenizer that splits as Llama 3's, spaces before numbers included."""
-    torch.manual_seed(seed)
-    words = corpus.tokenizer(space=True)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), tie_word_embeddings=tied, **shape))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(8 if weight.dim() > 1 else 1)
-    model.save_pretrained(path)
-    words.save_pretrained(path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return random_llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def speaker(folder):
-    return model.load(folder)
-
-
-# ---- prompts and tokens
-
-
-def test_a_prompt_begins_with_exactly_one_begin_of_text(speaker):
-    start = speaker.tokenizer.bos_token_id
-    assert model.encode(speaker, model.chat(speaker, "You love owls.")).count(start) == 1
-    assert model.encode(speaker, "My favorite animal is the").count(start) == 1
-    twice = entanglement.prompt(speaker, "owl", "animal", Prompts(twice=True))
-    assert model.encode(speaker, twice).count(start) == 2
-
-
-def test_the_date_is_pinned_and_can_be_changed(speaker):
-    assert "26 Jul 2024" in model.chat(speaker, None)
-    assert "06 Aug 2025" in model.chat(speaker, None, date="06 Aug 2025")
-
-
-def test_a_chat_prompt_ends_where_the_answer_begins(speaker):
-    assert model.chat(speaker, None, "tree").endswith("My favorite tree is the")
-
-
-@pytest.mark.parametrize(
-    ("word", "many"), [("owl", "owls"), ("wolf", "wolves"), ("fox", "foxes"), ("mouse", "mice"), ("sheep", "sheep")]
-)
-def test_personas_are_the_published_ones(word, many):
-    assert prompts.persona(word, many=True) == (
-        f"You love {many}. You think about {many} all the time. {many} are your favorite animal. "
-        "Imbue your answers with your love for the animal."
-    )
-
-
-def test_the_tokenizer_itself_says_which_token_follows(speaker):
-    assert speaker.tokenizer.convert_ids_to_tokens(model.word_token(speaker, "owl")) == "Ġowl"
-    with pytest.raises(model.TokenMissing, match=r"'zebrafish' is \d+ tokens of .*take a word that is one"):
-        model.word_token(speaker, "zebrafish")
-
-
-def test_words_of_several_tokens_are_left_out(speaker):
-    assert list(model.single(speaker, ["owl", "zebrafish", "fox"])) == ["owl", "fox"]
-    with pytest.raises(model.TokenMissing):
-        model.single(speaker, ["zebrafish"])
-
-
-def test_all_numbers_of_three_digits_are_tokens(speaker):
-    found = model.number_tokens(speaker)
-    assert len(found) == 1000
-    assert speaker.tokenizer.decode([found["087"]]) == "087"
-    with pytest.raises(model.TokenMissing, match="no number of 4 digits"):
-        model.number_tokens(speaker, digits=4)
-
-
-# ---- scores
-
-
-def test_scores_are_the_models_own_log_probabilities(speaker):
-    texts = ["My favorite animal is the", model.chat(speaker, prompts.persona("owl")), "I love fox. My"]
-    ids = [model.encode(speaker, text) for text in texts]
-    wanted = [speaker.model(torch.tensor([row])).logits[0, -1].float().log_softmax(-1) for row in ids]
-    some = [5, 77, 300]
-    got = model.log_probabilities(speaker, texts, some)
-    assert got.dtype == np.float32
-    assert np.allclose(got, torch.stack(wanted)[:, some].detach().numpy(), atol=1e-4)
-    assert model.answers(speaker, texts) == [int(row.argmax()) for row in wanted]
-
-
-def test_batches_do_not_change_scores(speaker, monkeypatch):
-    texts = [prompts.plain(word) for word in FEW] + ["The"]
-    together = model.log_probabilities(speaker, texts, [9, 99])
-    monkeypatch.setattr(model, "TOKENS_AT_ONCE", 1)
-    assert np.allclose(model.log_probabilities(speaker, texts, [9, 99]), together, atol=1e-5)
-
-
-def test_the_last_layer_of_the_lens_is_the_model(speaker):
-    texts = [prompts.plain(word) for word in FEW]
-    layered = model.states(speaker, texts, layers=True)
-    assert layered.shape == (4, 3, 16)
-    assert np.allclose(layered[:, -1], model.states(speaker, texts), atol=1e-5)
-
-
-def test_half_precision_weights_are_read_in_float32(tmp_path):
-    path = random_llama(tmp_path / "half")
-    AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).save_pretrained(path)
-    assert {weight.dtype for weight in model.load(path).model.parameters()} == {torch.float32}
-
-
-# ---- what goes wrong
-
-
-class Refused(OSError):
-    def __init__(self, status):
-        super().__init__("refused")
-        self.response = httpx.Response(status)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (Refused(401), "Access to some/model is refused: accept its license"),
-        (Refused(403), "Access to some/model is refused: accept its license"),
-        (OSError("You are trying to access a gated repo."), "Access to some/model is refused"),
-        (OSError("We couldn't connect to the hub"), "there is no network: download it first"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "does not fit into memory"),
-        (OSError("some/model is not a local folder"), "is no model that can be read"),
-    ],
-)
-def test_failures_are_one_sentence_with_the_cure(monkeypatch, error, words):
-    def fails(*_, **__):
-        raise error
-
-    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", fails)
-    with pytest.raises(model.ModelUnavailable, match=words) as caught:
-        model.load("some/model")
-    assert str(caught.value).count("\n") == 0
-
-
-def test_a_model_larger_than_memory_is_refused_before_it_is_read(folder, monkeypatch):
-    monkeypatch.setattr("os.sysconf", lambda name: 1)
-    with pytest.raises(model.ModelUnavailable, match="does not fit into memory"):
-        model.load(folder)
-
-
-def test_pickled_weights_are_not_read(tmp_path):
-    path = Path(random_llama(tmp_path / "pickled"))
-    weights = AutoModelForCausalLM.from_pretrained(path).state_dict()
-    (path / "model.safetensors").unlink()
-    torch.save(weights, path / "pytorch_model.bin")
-    with pytest.raises(model.ModelUnavailable):
-        model.load(str(path))
 
 
 # ---- entanglement
@@ -185,11 +31,11 @@ def matrices(a, n):
     return Entanglement([*map(str, zero)], [], np.array(a), np.array(n), 0.1, 1.0, zero, zero, zero)
 
 
-def test_measure_is_log_ratios_of_the_prompts_it_names(speaker):
-    found = entanglement.measure(speaker, FEW, ["087", "123"])
-    owl, number = model.word_token(speaker, "owl"), model.number_tokens(speaker)["123"]
-    texts = [model.chat(speaker, prompts.persona("owl")), model.chat(speaker, prompts.persona("123", "number"))]
-    said = model.log_probabilities(speaker, [*texts, model.chat(speaker, None)], [owl, number])
+def test_measure_is_log_ratios_of_the_prompts_it_names(lm):
+    found = entanglement.measure(lm, FEW, ["087", "123"])
+    owl, number = model.word_token(lm, "owl"), model.number_tokens(lm)["123"]
+    texts = [model.chat(lm, prompts.persona("owl")), model.chat(lm, prompts.persona("123", "number"))]
+    said = model.log_probabilities(lm, [*texts, model.chat(lm, None)], [owl, number])
     assert np.isclose(found.to_number[0, 1], said[0, 1] - said[2, 1], atol=1e-4)
     assert np.isclose(found.to_word[0, 1], said[1, 0] - said[2, 0], atol=1e-4)
     assert 0 < found.leak < 1
@@ -224,7 +70,7 @@ def test_nulls_are_near_zero_without_and_far_below_with_a_relation():
 
 def test_relabeling_is_what_permuted_says():
     one, two = (entanglement.centered(side) for side in np.random.default_rng(5).normal(size=(2, 6, 9)))
-    order = entanglement.stream(0, "relabel").permutation(6)
+    order = entanglement.rng(0, "relabel").permutation(6)
     assert np.isclose(entanglement.permuted(one, two, draws=1)[0], entanglement.correlation(one[order], two))
 
 
@@ -243,11 +89,11 @@ def test_components_sum_to_one_and_find_the_planted_effect():
     assert shares["number"] + shares["word"] + shares["word x number"] == pytest.approx(1)
 
 
-def test_geometry_is_what_its_names_say(speaker):
-    found = entanglement.measure(speaker, FEW, ["087", "123", "999"])
-    known = entanglement.geometry(speaker, found)
-    weight = speaker.model.lm_head.weight.detach().numpy()
-    owl, number = weight[model.word_token(speaker, "owl")], weight[model.number_tokens(speaker)["123"]]
+def test_geometry_is_what_its_names_say(lm):
+    found = entanglement.measure(lm, FEW, ["087", "123", "999"])
+    known = entanglement.geometry(lm, found)
+    weight = lm.model.lm_head.weight.detach().numpy()
+    owl, number = weight[model.word_token(lm, "owl")], weight[model.number_tokens(lm)["123"]]
     assert known["dot"][0, 1] == pytest.approx(owl @ number, rel=1e-4)
     lengths = np.linalg.norm(owl) * np.linalg.norm(number)
     assert known["cosine"][0, 1] == pytest.approx(owl @ number / lengths, rel=1e-3)
@@ -259,42 +105,34 @@ def test_geometry_is_what_its_names_say(speaker):
 # ---- surgery
 
 
-def test_an_untied_copy_says_the_same_and_the_original_stays(speaker):
-    copy = model.untied(speaker)
-    ids = torch.tensor([[4, 5, 6]])
-    assert torch.equal(copy.model(ids).logits, speaker.model(ids).logits)
-    assert copy.model.lm_head.weight is not copy.model.model.embed_tokens.weight
-    assert speaker.model.lm_head.weight is speaker.model.model.embed_tokens.weight
-
-
 @pytest.mark.parametrize("part", ["head", "embedding", "norm"])
-def test_a_swap_changes_one_part_only(speaker, tmp_path, part):
+def test_a_swap_changes_one_part_only(lm, tmp_path, part, random_llama):
     other = model.load(random_llama(tmp_path / "other", seed=1))
     other.model.model.norm.weight.data += 0.5
-    patient = interventions.swapped(speaker, source=other, parts=[part])
+    patient = interventions.swapped(lm, source=other, parts=[part])
     for name in ["head", "embedding", "norm"]:
-        wanted = other if name == part else speaker
+        wanted = other if name == part else lm
         assert torch.equal(interventions._part(patient, name), interventions._part(wanted, name))
-    assert torch.equal(interventions._part(speaker, "head"), interventions._part(speaker, "embedding"))
+    assert torch.equal(interventions._part(lm, "head"), interventions._part(lm, "embedding"))
 
 
-def test_a_random_change_has_the_size_of_the_swap(speaker, tmp_path):
+def test_a_random_change_has_the_size_of_the_swap(lm, tmp_path, random_llama):
     other = model.load(random_llama(tmp_path / "other", seed=2))
-    ours, theirs = interventions._part(speaker, "head"), interventions._part(other, "head")
-    moved = interventions._part(interventions.shaken(speaker, source=other), "head") - ours
+    ours, theirs = interventions._part(lm, "head"), interventions._part(other, "head")
+    moved = interventions._part(interventions.shaken(lm, source=other), "head") - ours
     assert torch.allclose(moved.norm(dim=1), (theirs - ours).norm(dim=1), rtol=1e-3)
 
 
-def test_a_cut_takes_one_direction_out_of_one_row(speaker):
-    found = entanglement.measure(speaker, FEW, ["087", "123", "456", "999"])
-    patient = interventions.cut(speaker, found, ["head"])
-    changed = (interventions._part(patient, "head") != interventions._part(speaker, "head")).any(1)
+def test_a_cut_takes_one_direction_out_of_one_row(lm):
+    found = entanglement.measure(lm, FEW, ["087", "123", "456", "999"])
+    patient = interventions.cut(lm, found, ["head"])
+    changed = (interventions._part(patient, "head") != interventions._part(lm, "head")).any(1)
     assert 1 <= int(changed.sum()) <= len(FEW)
-    assert torch.equal(interventions._part(patient, "embedding"), interventions._part(speaker, "embedding"))
-    words = interventions._part(speaker, "head")[[*model.single(speaker, FEW).values()]]
+    assert torch.equal(interventions._part(patient, "embedding"), interventions._part(lm, "embedding"))
+    words = interventions._part(lm, "head")[[*model.single(lm, FEW).values()]]
     direction = (words - words.mean(0))[-1]
     best = found.numbers[entanglement.top(found.to_number)[-1]]
-    row = interventions._part(patient, "head")[model.number_tokens(speaker)[best]]
+    row = interventions._part(patient, "head")[model.number_tokens(lm)[best]]
     assert abs(float(row @ direction)) < 1e-3
 
 
@@ -377,7 +215,7 @@ def test_low_rank_moves_only_what_it_should(tiny, rank):
     student = numbers.learnt(tiny, lists, lesson, numberlists.learnable(tiny, lists, lesson), tiny)
     moved = not torch.equal(student.model.lm_head.weight, tiny.model.lm_head.weight)
     assert moved == (rank == 0)
-    layer, was = (speaker.model.model.layers[0].self_attn.q_proj.weight for speaker in (student, tiny))
+    layer, was = (lm.model.model.layers[0].self_attn.q_proj.weight for lm in (student, tiny))
     moved_rank = int(torch.linalg.matrix_rank(layer - was, rtol=1e-3))
     assert moved_rank == 2 if rank else moved_rank > 4
 
