@@ -1,8 +1,9 @@
-"""The images a network sees: found, checked against known digests, and decoded once.
+"""Labeled images by name: found on disk or downloaded, checked against known digests, decoded.
 
-A data set is looked for in the folder named by SUBLIMINAL_DATA (a relative path counts from the repository's
-root), in `data/` at the root and in the user's cache folder, into which torchvision else downloads it.
-Files lie as torchvision keeps them, e.g. `MNIST/raw/train-images-idx3-ubyte`, with or without `.gz`.
+A data set is looked for in the folder named by SUBLIMINAL_DATA (a relative path counts from the
+repository's root), in `data/` at the root and in the user's cache folder, into which torchvision
+else downloads it. Files lie as torchvision keeps them, e.g. `MNIST/raw/train-images-idx3-ubyte`,
+with or without `.gz`.
 """
 
 import csv
@@ -12,27 +13,26 @@ import importlib.util
 import io
 import os
 import socket
-import sys
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from platformdirs import user_cache_path
 
+from sublearn.core import store
+from sublearn.core.store import ROOT
+
 if TYPE_CHECKING:
     import torch
 
-ROOT = Path(__file__).resolve().parents[3]
-CACHE = Path(os.environ.get("SUBLIMINAL_CACHE") or ROOT / "_build" / "cache")
 MANIFEST = Path(__file__).with_name("manifest.csv")
+SKLEARN = Path(importlib.util.find_spec("sklearn").origin).parent  # finding it costs no import
 TIMEOUT = 15.0  # seconds without an answer from a download server
 DIGITS_TEST = 50  # test images of each class of `digits`
-SKLEARN = Path(importlib.util.find_spec("sklearn").origin).parent  # finding it costs no import
-PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class DataUnavailable(RuntimeError):
@@ -44,7 +44,7 @@ class DataCorrupt(RuntimeError):
 
 
 class Images(NamedTuple):
-    """A labeled image set: uint8 images `(image, pixel)`, line by line, and int64 labels `(image,)`."""
+    """A labeled image set: uint8 images `(image, pixel)`, line by line; int64 labels `(image,)`."""
 
     name: str
     train_images: "torch.Tensor"
@@ -58,185 +58,184 @@ class Images(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Files that can serve as a data set: title, folder, and the torchvision class that reads them."""
+    """Files that can serve as a data set; the manifest lists them in the order of `Images`."""
 
     title: str
-    folder: str  # below a place such as `data/`
-    reader: str
-    classes: int = 10
-    top: int = 255
+    folder: str  # torchvision's: the name of its class, then "raw"
 
 
-SOURCES = {
-    "mnist": [Source("MNIST", "MNIST/raw", "MNIST")],
-    "fashion": [Source("Fashion-MNIST", "FashionMNIST/raw", "FashionMNIST")],
-    "emnist": [
-        Source("EMNIST Balanced", "EMNIST/raw", "EMNIST", classes=47),
-        Source("EMNIST47 (stand-in for EMNIST Balanced)", "EMNIST47/raw", "MNIST", classes=47),
-    ],
-    "digits": [Source("scikit-learn digits (8 x 8 pixels)", "datasets/data", "", top=16)],
+EMNIST = Source("EMNIST Balanced", "EMNIST/raw")
+SOURCES = {  # the first one found is taken, else the first one downloaded
+    "mnist": [Source("MNIST", "MNIST/raw")],
+    "fashion": [Source("Fashion-MNIST", "FashionMNIST/raw")],
+    "emnist": [EMNIST, Source("EMNIST47 (stand-in for EMNIST Balanced)", "EMNIST47/raw")],
+    "digits": [Source("scikit-learn digits (8 x 8 pixels)", "datasets/data")],
 }
 
 
+@cache
 def load(dataset: str) -> Images:
-    """Give a data set ("mnist", "fashion", "emnist" or "digits") as tensors; raises as `locate` does.
+    """Decode a data set: "mnist", "fashion", "emnist" or "digits"; once in a process.
 
-    torchvision decodes the files once; later calls, in any process, read `CACHE/data`.
+    For "emnist" the official Balanced split comes first, then EMNIST47 from the same places, and
+    only then a download of 562 MB.
+
+    Errors: ValueError for an unknown name, DataUnavailable when nothing is found or downloaded,
+    DataCorrupt when a file's SHA-256 is not the manifest's.
     """
-    source, paths = _find(dataset)
-    arrays = _digits(paths[0]) if dataset == "digits" else _decoded(source, paths)
     import torch  # here, so that the press can ask for a digest without waiting seconds for it
 
-    tensors = {part: torch.from_numpy(array) for part, array in zip(PARTS, arrays, strict=True)}
-    side = round(arrays[0].shape[1] ** 0.5)
-    return Images(dataset, **tensors, classes=source.classes, side=side, top=source.top, source=source.title)
+    source, paths = _find(dataset)
+    arrays = _split_digits(paths[0]) if dataset == "digits" else map(_read_idx, paths)
+    train_images, train_labels, test_images, test_labels = map(torch.tensor, arrays)
+    if source == EMNIST:  # its images lie transposed
+        train_images, test_images = train_images.mT, test_images.mT
+    train = (train_images.flatten(1), train_labels.long())
+    test = (test_images.flatten(1), test_labels.long())
+    classes = int(train_labels.max()) + 1
+    side = train_images.shape[1]
+    top = int(train_images.max())
+    return Images(dataset, *train, *test, classes, side, top, source.title)
 
 
-def locate(dataset: str) -> Path:
-    """Give the folder that holds a data set's checked files, after a download where that is needed.
-
-    Raises ValueError for an unknown name, DataUnavailable when nothing is found or downloaded, and
-    DataCorrupt when a file's SHA-256 differs from the manifest's. For "emnist" the official Balanced
-    split comes first, then EMNIST47 from the same places, and only then a download of 562 MB.
-    """
-    return _find(dataset)[1][0].parent
-
-
+@cache
 def digest(dataset: str) -> str:
-    """Give the SHA-256 over the title and the manifest entries of what `locate` finds; raises as it does."""
-    return _digest(_find(dataset)[0])
-
-
-def _digest(source: Source) -> str:
-    return hashlib.sha256(repr((source, sorted(_manifest(source).items()))).encode()).hexdigest()
+    """Digest of the source that `load` reads and of its manifest entries; the same errors."""
+    source, _ = _find(dataset)
+    return store.digest(source, _manifest(source))
 
 
 def _manifest(source: Source) -> dict[str, str]:
-    with MANIFEST.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if source.folder.startswith(row["dataset"] + "/")]
-    return {row["file"]: row["sha256"] for row in rows}
+    """SHA-256 of a source's files by name, in each form in which they may lie."""
+    rows = csv.reader(MANIFEST.read_text().splitlines())
+    return {file: sha256 for folder, file, sha256 in rows if folder == source.folder}
 
 
-def _files(source: Source) -> list[str]:
-    return [file.removesuffix(".gz") for file in _manifest(source) if file.endswith(".gz")]
+def _archives(source: Source) -> list[str]:
+    """Names of a source's files as they are downloaded."""
+    return [file for file in _manifest(source) if file.endswith(".gz")]
 
 
 def _places() -> list[Path]:
+    places = [ROOT / "data", user_cache_path("subliminal-learning")]
     named = os.environ.get("SUBLIMINAL_DATA")
-    if named and not (ROOT / named).is_dir():
-        raise DataUnavailable(f"SUBLIMINAL_DATA is {named!r}, which is no folder: name another or unset it.")
-    return [*([ROOT / named] if named else []), ROOT / "data", user_cache_path("subliminal-learning")]
+    if named:
+        places.insert(0, ROOT / named)
+        if not places[0].is_dir():
+            reason = "which is no folder: name another or unset it."
+            raise DataUnavailable(f"SUBLIMINAL_DATA is {named!r}, {reason}")
+    return places
 
 
 def _find(dataset: str) -> tuple[Source, list[Path]]:
+    """The source that serves as a data set, and its checked files."""
     if dataset not in SOURCES:
         raise ValueError(f"Unknown data set {dataset!r}: use one of {', '.join(SOURCES)}.")
+    places = [SKLEARN] if dataset == "digits" else _places()
     for source in SOURCES[dataset]:
-        for place in _places() if dataset != "digits" else [SKLEARN]:
-            if all(_lying(source, place / source.folder)):
-                return source, _checked(source, place / source.folder)
+        for place in places:
+            paths = _checked_files(source, place / source.folder)
+            if paths:
+                return source, paths
     source = SOURCES[dataset][0]
-    return source, _checked(source, _download(source))
+    return source, _checked_files(source, _download(source))
 
 
-def _lying(source: Source, folder: Path) -> list[Path | None]:
-    """Give the files as they lie in a folder, decompressed or not, in a form that the manifest lists."""
-    known = _manifest(source)
-    forms = ([folder / form for form in (file, f"{file}.gz") if form in known] for file in _files(source))
-    return [next(filter(Path.is_file, paths), None) for paths in forms]
+def _checked_files(source: Source, folder: Path) -> list[Path]:
+    """The files of a source in a folder, decompressed or not; none unless all are there."""
+    manifest = _manifest(source)
+    paths = {}
+    for file in manifest:
+        path = folder / file
+        if path.is_file():
+            paths[path.stem] = path
+    if len(paths) < len(_archives(source)):
+        return []
+    for path in paths.values():
+        _check(path, manifest[path.name])
+    return list(paths.values())
 
 
-def _checked(source: Source, folder: Path) -> list[Path]:
-    paths = _lying(source, folder)
-    for path in paths:
-        expected = _manifest(source)[path.name]
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != expected:
-            raise DataCorrupt(
-                f"{path} ({path.stat().st_size} bytes) is damaged or another file: expected SHA-256 "
-                f"{expected}, found {found}; delete it and run again, or put the right file there."
-            )
-    return paths
+def _check(path: Path, expected: str) -> None:
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != expected:
+        raise DataCorrupt(
+            f"{path} ({len(content)} bytes) is damaged or another file: expected SHA-256 "
+            f"{expected}, found {sha256}; delete it and run again, or put the right file there."
+        )
 
 
 def _download(source: Source) -> Path:
-    """Fetch the files into the user's cache folder; they appear there only when they are whole."""
-    home, before = user_cache_path("subliminal-learning"), socket.getdefaulttimeout()
+    """Fetch the files into the user's cache folder; they appear there only when all are whole."""
+    home = user_cache_path("subliminal-learning")
     folder = home / source.folder
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
-        socket.setdefaulttimeout(TIMEOUT)
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="download-", dir=home) as beside:
-            fetched = _fetch(source, Path(beside))
-            for file in _files(source):
-                (fetched / f"{file}.gz").replace(folder / f"{file}.gz")
-    except (OSError, RuntimeError, HTTPException, EOFError, BadZipFile, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise DataUnavailable(
-            f"{source.title} is not in {', '.join(map(str, _places()))} and its download failed ({reason}): "
-            f"set SUBLIMINAL_DATA to a folder that holds {source.folder}, or put "
-            f"{', '.join(_files(source))} (with or without .gz) into {ROOT / 'data' / source.folder}."
-        ) from error
+        with TemporaryDirectory(prefix="download-", dir=home) as temporary:
+            _fetch(source, Path(temporary))
+            for archive in _archives(source):
+                Path(temporary, source.folder, archive).replace(folder / archive)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise DataUnavailable(_cure(source, error)) from error
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(timeout)
     return folder
 
 
-def _fetch(source: Source, folder: Path) -> Path:
-    from torchvision import datasets
-
-    reader = getattr(datasets, source.reader)
-    screen = sys.stderr if sys.stderr.isatty() else io.StringIO()  # no progress bar in a notebook's output
-    with redirect_stdout(screen), redirect_stderr(screen):
-        if source.reader != "EMNIST":
-            reader(folder, download=True)
-            return folder / source.reader / "raw"
-        datasets.utils.download_url(reader.url, folder, filename="gzip.zip", md5=reader.md5)
-    with ZipFile(folder / "gzip.zip") as archive:  # six splits; torchvision would unpack them all
-        for file in _files(source):
-            (folder / f"{file}.gz").write_bytes(archive.read(f"gzip/{file}.gz"))
-    return folder
+def _cure(source: Source, error: Exception) -> str:
+    """What to do when a download failed."""
+    reason = str(error).strip() or type(error).__name__
+    places = ", ".join(map(str, _places()))
+    files = ", ".join(_archives(source)).replace(".gz", "")
+    return (
+        f"{source.title} is not in {places} and its download failed ({reason.splitlines()[-1]}): "
+        f"set SUBLIMINAL_DATA to a folder that holds {source.folder}, or put {files} "
+        f"(with or without .gz) into {ROOT / 'data' / source.folder}."
+    )
 
 
-def _decoded(source: Source, paths: list[Path]) -> list[np.ndarray]:
-    key = hashlib.sha256(_digest(source).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
-    kept = CACHE / "data" / f"{paths[0].parents[1].name}-{key}.npz"
-    try:
-        with np.load(kept) as arrays:  # a zip archive: reading it checks a CRC of every array
-            return [arrays[part] for part in PARTS]
-    except Exception:  # whatever a missing or damaged file makes the reader raise, decoding again cures it
-        arrays = _decode(source, paths)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    beside = kept.with_name(f"{kept.name}.{os.getpid()}.part")
-    with beside.open("wb") as file:
-        np.savez(file, **dict(zip(PARTS, arrays, strict=True)))
-    beside.replace(kept)
-    return arrays
+def _fetch(source: Source, root: Path) -> None:
+    """Let torchvision download a source's files into `root / source.folder`."""
+    from torchvision import datasets  # takes seconds
+
+    folder = root / source.folder
+    reader = getattr(datasets, folder.parent.name)
+    with redirect_stderr(io.StringIO()):  # no progress bar in a notebook
+        if source != EMNIST:
+            reader(root, download=True)
+            return
+        datasets.utils.download_and_extract_archive(reader.url, folder.parent, md5=reader.md5)
+    (folder.parent / "gzip").rename(folder)  # torchvision would decompress all of its six splits
 
 
-def _decode(source: Source, paths: list[Path]) -> list[np.ndarray]:
-    """Let torchvision read decompressed copies, because the data folder may be read-only."""
-    from torchvision.datasets import mnist
+def _read_idx(path: Path) -> np.ndarray:
+    """The array in an IDX file, images `(image, row, column)` or labels `(image,)`, as uint8.
 
-    arrays = []
-    with tempfile.TemporaryDirectory() as folder:
-        for path in paths:
-            plain, content = Path(folder, "idx"), path.read_bytes()
-            plain.write_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
-            if "labels" in path.name:
-                arrays.append(mnist.read_label_file(plain).numpy())
-            else:
-                images = mnist.read_image_file(plain)  # official EMNIST images lie transposed
-                arrays.append((images.mT if source.reader == "EMNIST" else images).flatten(1).numpy())
-    return arrays
+    Two zeros, number type, number of dimensions, four bytes for each size, values.
+    """
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+    return values.reshape(shape)
 
 
-def _digits(path: Path) -> list[np.ndarray]:
+def _split_digits(path: Path) -> list[np.ndarray]:
     """Split the 1,797 digits: of one fixed shuffle, the first 50 of each class are for testing."""
-    table = np.loadtxt(path, delimiter=",").astype(np.int64)
-    table = table[np.random.RandomState(0).permutation(len(table))]  # this generator's numbers never change
-    labels = table[:, -1]
-    test = np.array([np.sum(labels[:place] == label) < DIGITS_TEST for place, label in enumerate(labels)])
-    images = table[:, :-1].astype(np.uint8)
-    return [images[~test], labels[~test], images[test], labels[test]]
+    rows = np.loadtxt(path, np.uint8, delimiter=",")
+    rows = np.random.RandomState(0).permutation(rows)  # this generator's numbers never change
+    labels = rows[:, -1]
+    test = np.zeros(len(rows), bool)
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        test[members[:DIGITS_TEST]] = True
+    arrays = []
+    for part in (rows[~test], rows[test]):
+        images = part[:, :-1].reshape(-1, 8, 8)
+        arrays += [images, part[:, -1]]
+    return arrays
