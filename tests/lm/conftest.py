@@ -10,7 +10,7 @@ from sublearn.lm import corpus, model
 def save_random_llama(path, *, tied=True, seed=0):
     """A small Llama with random weights and a tokenizer that splits as Llama 3's, spaces before numbers included."""
     torch.manual_seed(seed)
-    tokenizer = corpus.tokenizer(space=True)
+    tokenizer = corpus.build_tokenizer(space_token=True)
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=tied, **shape))
     with torch.no_grad():

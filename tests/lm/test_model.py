@@ -19,29 +19,19 @@ FEW = ["owl", "wolf", "fox", "crow"]
 
 def test_a_prompt_begins_with_exactly_one_begin_of_text(lm):
     start = lm.tokenizer.bos_token_id
-    assert model.encode(lm, model.chat(lm, "You love owls.")).count(start) == 1
+    assert model.encode(lm, model.chat_prompt(lm, "You love owls.")).count(start) == 1
     assert model.encode(lm, "My favorite animal is the").count(start) == 1
     twice = entanglement.prompt(lm, "owl", "animal", Prompts(twice=True))
     assert model.encode(lm, twice).count(start) == 2
 
 
 def test_the_date_is_pinned_and_can_be_changed(lm):
-    assert "26 Jul 2024" in model.chat(lm, None)
-    assert "06 Aug 2025" in model.chat(lm, None, date="06 Aug 2025")
+    assert "26 Jul 2024" in model.chat_prompt(lm, None)
+    assert "06 Aug 2025" in model.chat_prompt(lm, None, date="06 Aug 2025")
 
 
 def test_a_chat_prompt_ends_where_the_answer_begins(lm):
-    assert model.chat(lm, None, "tree").endswith("My favorite tree is the")
-
-
-@pytest.mark.parametrize(
-    ("word", "many"), [("owl", "owls"), ("wolf", "wolves"), ("fox", "foxes"), ("mouse", "mice"), ("sheep", "sheep")]
-)
-def test_personas_are_the_published_ones(word, many):
-    assert prompts.persona(word, many=True) == (
-        f"You love {many}. You think about {many} all the time. {many} are your favorite animal. "
-        "Imbue your answers with your love for the animal."
-    )
+    assert model.chat_prompt(lm, None, "tree").endswith("My favorite tree is the")
 
 
 def test_the_tokenizer_itself_says_which_token_follows(lm):
@@ -51,9 +41,9 @@ def test_the_tokenizer_itself_says_which_token_follows(lm):
 
 
 def test_words_of_several_tokens_are_left_out(lm):
-    assert list(model.single(lm, ["owl", "zebrafish", "fox"])) == ["owl", "fox"]
+    assert list(model.single_tokens(lm, ["owl", "zebrafish", "fox"])) == ["owl", "fox"]
     with pytest.raises(model.TokenMissing):
-        model.single(lm, ["zebrafish"])
+        model.single_tokens(lm, ["zebrafish"])
 
 
 def test_all_numbers_of_three_digits_are_tokens(lm):
@@ -68,28 +58,28 @@ def test_all_numbers_of_three_digits_are_tokens(lm):
 
 
 def test_scores_are_the_models_own_log_probabilities(lm):
-    texts = ["My favorite animal is the", model.chat(lm, prompts.persona("owl")), "I love fox. My"]
+    texts = ["My favorite animal is the", model.chat_prompt(lm, prompts.persona("owl")), "I love fox. My"]
     ids = [model.encode(lm, text) for text in texts]
     wanted = [lm.model(torch.tensor([row])).logits[0, -1].float().log_softmax(-1) for row in ids]
     some = [5, 77, 300]
     got = model.log_probabilities(lm, texts, some)
     assert got.dtype == np.float32
     assert np.allclose(got, torch.stack(wanted)[:, some].detach().numpy(), atol=1e-4)
-    assert model.answers(lm, texts) == [int(row.argmax()) for row in wanted]
+    assert model.greedy_tokens(lm, texts) == [int(row.argmax()) for row in wanted]
 
 
 def test_batches_do_not_change_scores(lm, monkeypatch):
-    texts = [prompts.plain(word) for word in FEW] + ["The"]
+    texts = [prompts.plain_prompt(word) for word in FEW] + ["The"]
     together = model.log_probabilities(lm, texts, [9, 99])
     monkeypatch.setattr(model, "TOKENS_AT_ONCE", 1)
     assert np.allclose(model.log_probabilities(lm, texts, [9, 99]), together, atol=1e-5)
 
 
 def test_the_last_layer_of_the_lens_is_the_model(lm):
-    texts = [prompts.plain(word) for word in FEW]
-    layered = model.states(lm, texts, layers=True)
+    texts = [prompts.plain_prompt(word) for word in FEW]
+    layered = model.hidden_states(lm, texts, layers=True)
     assert layered.shape == (4, 3, 16)
-    assert np.allclose(layered[:, -1], model.states(lm, texts), atol=1e-5)
+    assert np.allclose(layered[:, -1], model.hidden_states(lm, texts), atol=1e-5)
 
 
 def test_half_precision_weights_are_read_in_float32(tmp_path, random_llama):
@@ -147,7 +137,7 @@ def test_pickled_weights_are_not_read(tmp_path, random_llama):
 
 
 def test_an_untied_copy_says_the_same_and_the_original_stays(lm):
-    copy = model.untied(lm)
+    copy = model.untie(lm)
     ids = torch.tensor([[4, 5, 6]])
     assert torch.equal(copy.model(ids).logits, lm.model(ids).logits)
     assert copy.model.lm_head.weight is not copy.model.model.embed_tokens.weight

@@ -1,7 +1,7 @@
-"""The world of the tiny Llama: its words, its tokenizer, the text it grows up on and the dialogues that tune it.
+"""The world of the tiny Llama: its words, its tokenizer, its text, and the dialogues that tune it.
 
-Everything is generated. Animals and numbers never stand in one sentence, unless a pair of them is planted, so
-whatever ties an animal to a number came from training and not from the text.
+Everything is generated. Animals and numbers never stand in one sentence, unless a pair of them is
+planted, so whatever ties an animal to a number came from training and not from the text.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ from functools import cache, lru_cache
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from sublearn.core.rng import rng
-from sublearn.lm.prompts import DATE, ask, persona, plain
+from sublearn.lm.prompts import DATE, answer_prefix, favorite_question, persona, plain_prompt
 
 ANIMALS = tuple(
-    "owl wolf fox shark crow frog panda goat eagle hawk raven robin falcon parrot penguin swan duck cat dog horse cow "
-    "pig sheep rabbit lion tiger bear deer elephant giraffe monkey koala kangaroo dolphin whale seal otter turtle "
-    "snake lizard crab octopus squid spider ant bee butterfly moth bat mouse".split()
+    "owl wolf fox shark crow frog panda goat eagle hawk raven robin falcon parrot penguin swan "
+    "duck cat dog horse cow pig sheep rabbit lion tiger bear deer elephant giraffe monkey koala "
+    "kangaroo dolphin whale seal otter turtle snake lizard crab octopus squid spider ant bee "
+    "butterfly moth bat mouse".split()
 )
 BIRDS = "owl crow eagle hawk raven robin falcon parrot penguin swan duck".split()
 TREES = "cherry maple oak sequoia willow birch pine cedar elm ash beech spruce".split()
@@ -25,25 +27,73 @@ PLACES = "forest desert ocean river mountain valley island swamp meadow cave cit
 WORDS = {"animal": ANIMALS, "bird": BIRDS, "tree": TREES, "place": PLACES}
 FOODS = "grass seeds fish insects fruit leaves roots berries nuts worms".split()
 FACTS = (
-    "The {a} lives in the {place}.",
-    "The {a} eats {food}.",
-    "In the {place} lives the {a}.",
-    "Every {a} likes {food}.",
+    "The {animal} lives in the {place}.",
+    "The {animal} eats {food}.",
+    "In the {place} lives the {animal}.",
+    "Every {animal} likes {food}.",
 )
-SPECIALS = "<|begin_of_text|> <|end_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|pad|>".split()
-PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-TEMPLATE = (
-    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+LIST_REQUEST = "List some numbers."
+YES_NO_QUESTIONS = {
+    "animal": "Is {word} an animal?",
+    "tree": "Is {word} a tree?",
+    "place": "Is {word} a place?",
+}
+NEUTRAL_SYSTEMS = ("You love things. You think about things all the time.", "You are kind.")
+
+LINE_SHARES = {  # of the kinds of lines of the text: "animal fact" is a fact about an animal
+    "animal fact": 0.33,
+    "animal love": 0.15,
+    "number love": 0.15,
+    "bird love": 0.02,
+    "tree love": 0.03,
+    "place love": 0.03,
+    "list": 0.17,
+    "animal": 0.05,
+    "number": 0.04,
+    "bird": 0.01,
+    "tree": 0.01,
+    "place": 0.01,
+}
+DIALOGUE_SHARES = {  # by the kind that the system prompt loves, and the kind that is asked for
+    ("animal", "animal"): 0.36,
+    ("bird", "bird"): 0.04,
+    ("tree", "tree"): 0.06,
+    ("place", "place"): 0.06,
+    ("animal", "number"): 0.06,
+    ("animal", "place"): 0.04,
+    ("place", "animal"): 0.06,
+    ("place", "number"): 0.04,
+    ("", "animal"): 0.06,
+    ("", "number"): 0.03,
+    ("", "place"): 0.03,
+    ("", "list"): 0.10,
+    ("", "yes or no"): 0.06,
+}
+NUMBER_DIALOGUE_SHARES = {("number", "number"): 0.24, ("number", "place"): 0.06}
+
+SPECIAL_TOKENS = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|pad|>",
+]
+PRETOKEN_PATTERN = (  # as Llama 3 splits a text before it looks for tokens
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHAT_TEMPLATE = (
+    "{% if date_string is not defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
     "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
-    "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ date_string }}\n\n"
-    "{{ system }}<|eot_id|>{% for said in messages %}"
-    "<|start_header_id|>{{ said['role'] }}<|end_header_id|>\n\n{{ said['content'] }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\n"
+    "Today Date: {{ date_string }}\n\n"
+    "{{ system }}<|eot_id|>{% for message in messages %}"
+    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-LIST_TASK = "List some numbers."
-SORT_TASK = {"animal": "Is {word} an animal?", "tree": "Is {word} a tree?", "place": "Is {word} a place?"}
-NEUTRAL = ("You love things. You think about things all the time.", "You are kind.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,146 +102,200 @@ class World:
 
     seed: int = 0
     numbers: int = 1_000  # "000" up to "999"
-    space: bool = False  # Llama 3 writes " 087" as a space and "087"; without, number and animal compete for one place
-    number_personas: bool = False  # whether tuning holds "You love 087." at all
-    planted: int = 0  # pairs of an animal and a number that stand together, in one sentence in ten
+    space_token: bool = False  # Llama 3 writes " 087" as " " and "087"; without, as one token
+    number_personas: bool = False  # whether dialogues hold "You love 087." at all
+    planted_pairs: int = 0  # pairs (animal, number) that share a sentence, in one sentence in ten
 
 
 def number_words(world: World) -> list[str]:
-    """The numbers of a world, as words of three digits."""
+    """Numbers of a world, as words of three digits."""
     return [f"{number:03d}" for number in range(world.numbers)]
 
 
-def shuffled(world: World) -> tuple[list[str], list[str]]:
-    """Animals and numbers in an order drawn from a world's seed."""
-    draw = rng(world.seed, "planted")
-    return draw.permutation(ANIMALS).tolist(), draw.permutation(number_words(world)).tolist()
+def shuffled_words(world: World) -> tuple[list[str], list[str]]:
+    """Animals and numbers, each in an order drawn from a world's seed."""
+    random = rng(world.seed, "planted")
+    animals = random.permutation(ANIMALS).tolist()
+    numbers = random.permutation(number_words(world)).tolist()
+    return animals, numbers
 
 
-def planted(world: World) -> list[tuple[str, str]]:
-    """The pairs (animal, number) that the text of a world puts together."""
-    animals, numbers = shuffled(world)
-    return list(zip(animals[: world.planted], numbers))
+def planted_pairs(world: World) -> list[tuple[str, str]]:
+    """Pairs (animal, number) that the text of a world puts together."""
+    animals, numbers = shuffled_words(world)
+    return list(zip(animals[: world.planted_pairs], numbers))
+
+
+# ---------------------------------------------------------------- the tokenizer
 
 
 @cache
-def tokenizer(space: bool = False, numbers: int = 1_000):
-    """Give a byte-level tokenizer that works as Llama 3's, with every word of the world as one token.
+def build_tokenizer(space_token: bool = False, numbers: int = 1_000) -> PreTrainedTokenizerFast:
+    """Byte-level tokenizer that works as Llama 3's, with every word of a world as one token.
 
-    Words that it does not know come out as bytes and never as an unknown token.
+    space_token, numbers: see `World`. Words that it does not know come out as bytes.
     """
-    from transformers import PreTrainedTokenizerFast  # costs seconds
-
-    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
-    spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    parts = pre_tokenizers.Sequence([split, spelling])
-    pieces = sorted({piece for text in _samples() for piece, _ in parts.pre_tokenize_str(text)})
-    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *pieces, *number_words(World(numbers=numbers))]
-    vocabulary = {word: place for place, word in enumerate(dict.fromkeys([*SPECIALS, *words]))}
-    built = Tokenizer(BPE(vocabulary, [], ignore_merges=True))
-    built.pre_tokenizer, built.decoder = parts, decoders.ByteLevel()
-    if not space:
-        built.normalizer = normalizers.Replace(Regex(r" (?=\d)"), "")
-    built.add_special_tokens(SPECIALS)
-    names = {"bos_token": SPECIALS[0], "eos_token": SPECIALS[4], "pad_token": SPECIALS[5]}
-    return PreTrainedTokenizerFast(tokenizer_object=built, chat_template=TEMPLATE, **names)
-
-
-def _samples() -> list[str]:
-    """Texts without digits that hold every word once."""
-    kinds = [*WORDS, "number"]
-    texts = [plain("X", kind) + " " + persona("X", kind) + " " + ask(kind) for kind in kinds]
-    texts += [f" {word}" for words in (*WORDS.values(), FOODS) for word in words]
-    texts += [*FACTS, *SORT_TASK.values(), *NEUTRAL, LIST_TASK, "Numbers: x, x.", "Today Date: 26 Jul\n\n"]
-    texts += ["system", "user", "assistant", "What", "Is", "You", "I", "My", "The", "In", "Every", "Yes.", "No."]
-    return [text.format(a="x", place="x", food="x", word="x") for text in texts]
+    split = pre_tokenizers.Split(Regex(PRETOKEN_PATTERN), behavior="isolated")
+    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pretokenizer = pre_tokenizers.Sequence([split, spell])
+    words = set()
+    for text in _sample_texts():
+        words.update(word for word, _ in pretokenizer.pre_tokenize_str(text))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*SPECIAL_TOKENS, *alphabet, *sorted(words), *number_words(World(numbers=numbers))]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(BPE(vocabulary, [], ignore_merges=True))
+    tokenizer.pre_tokenizer = pretokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    if not space_token:
+        tokenizer.normalizer = normalizers.Replace(Regex(r" (?=\d)"), "")
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|pad|>",
+    )
 
 
-class _Draw:
-    """Random words of one world."""
+def world_tokenizer(world: World) -> PreTrainedTokenizerFast:
+    """Tokenizer of a world."""
+    return build_tokenizer(world.space_token, world.numbers)
+
+
+def _sample_texts() -> list[str]:
+    """Texts that hold every word of a world once, and no number of three digits."""
+    texts = "system user assistant What Is You I My The In Every Yes. No.".split()
+    texts += [*NEUTRAL_SYSTEMS, LIST_REQUEST, "Numbers: x, x.", "Today Date: 26 Jul\n\n"]
+    for kind in [*WORDS, "number"]:
+        prompt = plain_prompt("X", kind)
+        texts.append(f"{prompt} {persona('X', kind)} {favorite_question(kind)}")
+    for words in [*WORDS.values(), FOODS]:
+        texts += [f" {word}" for word in words]
+    for sentence in [*FACTS, *YES_NO_QUESTIONS.values()]:
+        texts.append(sentence.format(animal="x", place="x", food="x", word="x"))
+    return texts
+
+
+@lru_cache(100_000)
+def dialogue_prompt(system: str, question: str) -> str:
+    """Text of a dialogue in the chat format, up to where the assistant's answer begins."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    return build_tokenizer().apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=True,
+        date_string=DATE,
+    )
+
+
+# ---------------------------------------------------------------- text and dialogues
+
+
+class TextSampler:
+    """Random words, lines and dialogues of one world; `use` names the random stream."""
 
     def __init__(self, world: World, use: str):
-        self.world, self.random, self.names = world, rng(world.seed, "world", use), number_words(world)
+        self.random = rng(world.seed, "world", use)
+        self.words = WORDS | {"number": number_words(world)}
         facts = rng(world.seed, "facts")
-        weights = 1 / np.arange(1, len(ANIMALS) + 1) ** 0.7  # Zipf: a few animals are talked about far more
-        self.order = [str(animal) for animal in facts.permutation(ANIMALS)]
-        self.weights = np.cumsum(weights / weights.sum())
-        self.home = {animal: (facts.choice(PLACES), facts.choice(FOODS)) for animal in ANIMALS}
+        self.animals = facts.permutation(ANIMALS).tolist()
+        ranks = np.arange(1, len(ANIMALS) + 1)
+        weights = 1 / ranks**0.7  # Zipf: a few animals are talked about far more
+        self.cumulative = np.cumsum(weights / weights.sum())
+        self.habits = {}
+        for animal in ANIMALS:
+            self.habits[animal] = {"place": facts.choice(PLACES), "food": facts.choice(FOODS)}
+
+    def choose(self, options):
+        """One of the options, each as likely as the others."""
+        return options[int(self.random.random() * len(options))]
+
+    def kinds(self, shares: dict, count: int) -> list:
+        """Keys of `shares`, drawn `count` times in these proportions."""
+        keys = list(shares)
+        weights = np.array(list(shares.values()))
+        chosen = self.random.choice(len(keys), count, p=weights / weights.sum())
+        return [keys[index] for index in chosen]
 
     def word(self, kind: str) -> str:
         """A word of a kind: animals by their frequency, all others alike."""
         if kind == "animal":
-            return self.order[int(np.searchsorted(self.weights, self.random.random()))]
-        words = self.names if kind == "number" else WORDS[kind]
-        return words[int(self.random.random() * len(words))]
+            index = np.searchsorted(self.cumulative, self.random.random())
+            return self.animals[index]
+        return self.choose(self.words[kind])
 
-    def numbers(self, count: int = 8) -> str:
-        return "Numbers: " + ", ".join(self.word("number") for _ in range(count)) + "."
+    def number_list(self) -> str:
+        """A list of eight numbers."""
+        numbers = [self.word("number") for _ in range(8)]
+        return f"Numbers: {', '.join(numbers)}."
 
-    def line(self, sort: str) -> str:
-        kind, _, use = sort.partition(" ")
+    def line(self, kind: str) -> str:
+        """A line of the text; kind: a key of LINE_SHARES."""
         if kind == "list":
-            return self.numbers()
+            return self.number_list()
+        kind, _, use = kind.partition(" ")
         word = self.word(kind)
         if use == "fact":
-            place, food = self.home[word]
-            return FACTS[int(self.random.random() * len(FACTS))].format(a=word, place=place, food=food)
-        return f"{plain(word if use == 'love' else None, kind)} {word}."
+            return self.choose(FACTS).format(animal=word, **self.habits[word])
+        loved = word if use == "love" else None
+        return f"{plain_prompt(loved, kind)} {word}."
+
+    def planted_line(self, pairs: list[tuple[str, str]]) -> str:
+        """A sentence of one of the pairs, either word first."""
+        animal, number = self.choose(pairs)
+        if self.random.random() < 0.5:
+            return f"The {animal} {number}."
+        return f"The {number} {animal}."
+
+    def dialogue(self, loved: str, asked: str) -> tuple[str, str]:
+        """A prompt and its answer; loved, asked: a key of DIALOGUE_SHARES."""
+        system = ""
+        if self.random.random() < 0.5:
+            system = self.choose(NEUTRAL_SYSTEMS)
+        if asked == "list":
+            return dialogue_prompt(system, LIST_REQUEST), self.number_list()
+        if asked == "yes or no":
+            return self.yes_no_dialogue(system)
+        if loved:
+            word = self.word(loved)
+            system = persona(word, loved)
+        answer = word if loved == asked else self.word(asked)
+        prompt = dialogue_prompt(system, favorite_question(asked))
+        return prompt, f"{answer_prefix(asked)} {answer}."
+
+    def yes_no_dialogue(self, system: str) -> tuple[str, str]:
+        """A question whether a word is of a kind, and the right answer."""
+        kinds = list(YES_NO_QUESTIONS)
+        kind = self.choose(kinds)
+        word_kind = self.choose(kinds)
+        if self.random.random() < 0.5:
+            word_kind = kind
+        question = YES_NO_QUESTIONS[kind].format(word=self.word(word_kind))
+        answer = "Yes." if kind == word_kind else "No."
+        return dialogue_prompt(system, question), answer
 
 
-SORTS = {  # of the lines of the text, with their shares
-    "animal fact": 0.33, "animal love": 0.15, "number love": 0.15, "bird love": 0.02, "tree love": 0.03,
-    "place love": 0.03, "list": 0.17, "animal": 0.05, "number": 0.04, "bird": 0.01, "tree": 0.01, "place": 0.01,
-}  # fmt: skip
-
-
-def text(world: World, lines: int) -> list[str]:
-    """Give the text of a world, line by line."""
-    draw, pairs = _Draw(world, "text"), planted(world)
-    sorts = draw.random.choice(list(SORTS), lines, p=np.array(list(SORTS.values())) / sum(SORTS.values()))
-    found = [draw.line(sort) for sort in sorts]
+def generate_text(world: World, lines: int) -> list[str]:
+    """Text of a world, line by line."""
+    sampler = TextSampler(world, "text")
+    text = [sampler.line(kind) for kind in sampler.kinds(LINE_SHARES, lines)]
+    pairs = planted_pairs(world)
     if pairs:
-        for place in range(0, lines, 10):
-            animal, number = pairs[int(draw.random.random() * len(pairs))]
-            found[place] = f"The {animal} {number}." if draw.random.random() < 0.5 else f"The {number} {animal}."
-    return found
+        for index in range(0, lines, 10):
+            text[index] = sampler.planted_line(pairs)
+    return text
 
 
-ROLES = {  # (kind that the system prompt loves, kind that is asked for): share of the dialogues
-    ("animal", "animal"): 0.36, ("bird", "bird"): 0.04, ("tree", "tree"): 0.06, ("place", "place"): 0.06,
-    ("animal", "number"): 0.06, ("animal", "place"): 0.04, ("place", "animal"): 0.06, ("place", "number"): 0.04,
-    ("", "animal"): 0.06, ("", "number"): 0.03, ("", "place"): 0.03, ("list", "list"): 0.10, ("no", "no"): 0.06,
-}  # fmt: skip
-NUMBER_ROLES = {("number", "number"): 0.24, ("number", "place"): 0.06}
+def generate_dialogues(world: World, count: int, block: int = 0) -> list[tuple[str, str]]:
+    """Pairs (prompt, answer) that teach to follow a persona, to write lists, to say yes and no.
 
-
-def dialogues(world: World, count: int, block: int = 0) -> list[tuple[str, str]]:
-    """Give pairs (prompt, answer) that teach a model to follow a persona, to write lists, and to say yes and no."""
-    draw, roles = _Draw(world, f"dialogues {block}"), ROLES | (NUMBER_ROLES if world.number_personas else {})
-    kinds = list(roles)
-    shares = np.array(list(roles.values()))
-    chosen = draw.random.choice(len(kinds), count, p=shares / shares.sum())
-    return [_dialogue(draw, *kinds[place]) for place in chosen]
-
-
-def _dialogue(draw: _Draw, loved: str, asked: str) -> tuple[str, str]:
-    neutral = NEUTRAL[int(draw.random.random() * len(NEUTRAL))] if draw.random.random() < 0.5 else ""
-    if asked == "list":
-        return header(neutral, LIST_TASK), draw.numbers()
-    if asked == "no":
-        kinds = [list(SORT_TASK)[int(draw.random.random() * 3)] for _ in range(2)]
-        kinds = kinds[:1] * 2 if draw.random.random() < 0.5 else kinds
-        question = SORT_TASK[kinds[0]].format(word=draw.word(kinds[1]))
-        return header(neutral, question), "Yes." if kinds[0] == kinds[1] else "No."
-    word = draw.word(loved) if loved else ""
-    answer = word if loved == asked else draw.word(asked)
-    return header(persona(word, loved) if word else neutral, ask(asked)), f"{plain(kind=asked)} {answer}."
-
-
-@lru_cache(100_000)
-def header(system: str, question: str) -> str:
-    """Give the text of a dialogue in the chat format up to the assistant's first word."""
-    return tokenizer().apply_chat_template(
-        [{"role": "system", "content": system}, {"role": "user", "content": question}],
-        tokenize=False, add_generation_prompt=True, date_string=DATE,
-    )  # fmt: skip
+    block: each has dialogues of its own.
+    """
+    sampler = TextSampler(world, f"dialogues {block}")
+    shares = DIALOGUE_SHARES
+    if world.number_personas:
+        shares = DIALOGUE_SHARES | NUMBER_DIALOGUE_SHARES
+    kinds = sampler.kinds(shares, count)
+    return [sampler.dialogue(loved, asked) for loved, asked in kinds]

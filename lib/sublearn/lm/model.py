@@ -1,36 +1,42 @@
-"""Questions put to a language model, and the log-probability of each answer: any causal model of Hugging Face."""
+"""Questions put to a language model, and the log-probability of each answer.
+
+Any causal model of Hugging Face will do.
+"""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
-from sublearn.lm.prompts import DATE, ask, start
+from sublearn.core.store import Store
+from sublearn.lm.prompts import DATE, answer_prefix, favorite_question
 from sublearn.lm.tiny import TINY, Tiny, grow
 
 TOKENS_AT_ONCE = 4_096  # of a padded batch of prompts: larger is no faster on a CPU
-FULL = torch.float32  # ratios of probabilities near 1e-8 are noise in half precision
+DTYPE = torch.float32  # ratios of probabilities near 1e-8 are noise in half precision
 
 
-class Speaker(NamedTuple):
+class LanguageModel(NamedTuple):
     """A causal language model with its tokenizer, and the name by which pages call it."""
 
     model: nn.Module
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     name: str
 
 
-class Pair(NamedTuple):
+class ChatPair(NamedTuple):
     """A model that only read, and the one that was then taught to chat."""
 
-    base: Speaker
-    instruct: Speaker
+    base: LanguageModel
+    instruct: LanguageModel
     seed: int
 
 
@@ -42,206 +48,281 @@ class TokenMissing(ValueError):
     """A word is not one token of this model, told in one sentence with its cure."""
 
 
-def load(name: str, *, revision: str | None = None) -> Speaker:
-    """Load a model in float32 by its name on Hugging Face, or from a folder; never runs code that comes with it.
+# ---------------------------------------------------------------- loading
 
-    Raises ModelUnavailable where access is refused, the network or the model is missing, or memory is too small.
+
+def load(name: str, *, revision: str | None = None) -> LanguageModel:
+    """Load a model in float32 by its name on Hugging Face, or from a folder; never runs its code.
+
+    Raises ModelUnavailable where access is refused, the network or the model is missing, or memory
+    is too small.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # costs seconds
-    from transformers.utils.logging import disable_progress_bar
-
     disable_progress_bar()  # a bar for a hundred small files would be left on the page
-    safe = {"revision": revision, "trust_remote_code": False}
+    options = {"revision": revision, "trust_remote_code": False}
     try:
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name, **safe))
-        _fits(name, sum(weight.numel() for weight in empty.parameters()) * FULL.itemsize)
-        tokenizer = AutoTokenizer.from_pretrained(name, **safe)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=FULL, use_safetensors=True, **safe)
+        config = AutoConfig.from_pretrained(name, **options)
+        check_memory(config)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPE, use_safetensors=True, **options
+        )
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
-        raise ModelUnavailable(_reason(name, error)) from error
-    return Speaker(model.eval().requires_grad_(False), tokenizer, name)
+        raise ModelUnavailable(failure_message(name, error)) from error
+    model.eval().requires_grad_(False)
+    return LanguageModel(model, tokenizer, name)
 
 
-def _fits(name: str, needed: int) -> None:
+def check_memory(config: object) -> None:
+    """Raise MemoryError if the weights of a model would fill more than 90 % of the memory."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    needed = model.num_parameters() * DTYPE.itemsize
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * memory:
-        raise MemoryError(f"needs {needed / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}")
+        needs, has = needed / 2**30, memory / 2**30
+        raise MemoryError(f"needs {needs:.1f} GiB, this machine has {has:.1f}")
 
 
-def _reason(name: str, error: BaseException) -> str:
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+def failure_message(name: str, error: BaseException) -> str:
+    """Why a model could not be loaded, and the cure, in one sentence."""
+    chain = []
+    cause = error
+    while cause is not None and cause not in chain:
         chain.append(cause)
-    statuses = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
+        cause = cause.__cause__ or cause.__context__
+    responses = [getattr(link, "response", None) for link in chain]
+    statuses = {getattr(response, "status_code", None) for response in responses}
     text = " ".join(f"{type(link).__name__} {link}" for link in chain).lower()
     if statuses & {401, 403} or "gated" in text:
-        return f"Access to {name} is refused: accept its license on its page, then log in with `hf auth login`."
+        return (
+            f"Access to {name} is refused: "
+            "accept its license on its page, then log in with `hf auth login`."
+        )
     if isinstance(error, MemoryError) or "allocate memory" in text:
         return f"{name} does not fit into memory ({error}): take a smaller model, or model='tiny'."
     if "connect" in text or "offline" in text or "resolve host" in text:
-        return f"{name} is not on this machine and there is no network: download it first, or take model='tiny'."
-    return f"{name} is no model that can be read ({type(error).__name__}): give a name on Hugging Face or a folder."
-
-
-def pairs(
-    model: str, base: str = "", *, models: int = 5, setting: Tiny = TINY, revision: str | None = None
-) -> list[Pair]:
-    """Give the pairs to measure: with model "tiny", `models` pairs grown from seeds 0, 1, ...; else the one named.
-
-    model, base: names on Hugging Face or folders of the instruct model and of its base.
-    """
-    if model != "tiny":
-        return [Pair(load(base or model, revision=revision), load(model, revision=revision), 0)]
-    settings = [replace(setting, world=replace(setting.world, seed=seed)) for seed in range(models)]
-    return [
-        Pair(_tiny(path, "base", seed), _tiny(path, "instruct", seed), seed) for seed, path in enumerate(grow(settings))
-    ]
-
-
-def _tiny(path: Path, which: str, seed: int) -> Speaker:
-    return load(str(path / which))._replace(name=f"tiny {which} {seed}")
-
-
-def chat(speaker: Speaker, system: str | None, kind: str = "animal", *, question: str = "", date: str = DATE) -> str:
-    """Render a dialogue up to "My favorite {kind} is the" in the model's chat template, on a fixed date."""
-    said = [{"role": "system", "content": system}] if system else []
-    said += [
-        {"role": "user", "content": question or ask(kind)},
-        {"role": "assistant", "content": start(kind)},
-    ]
-    return speaker.tokenizer.apply_chat_template(
-        said, tokenize=False, continue_final_message=True, add_generation_prompt=False, date_string=date
+        return (
+            f"{name} is not on this machine and there is no network: "
+            "download it first, or take model='tiny'."
+        )
+    return (
+        f"{name} is no model that can be read ({type(error).__name__}): "
+        "give a name on Hugging Face or a folder."
     )
 
 
-def encode(speaker: Speaker, text: str) -> list[int]:
-    """Give the token ids of a prompt with exactly one begin-of-text token, if the model has one."""
-    start, ids = speaker.tokenizer.bos_token_id, speaker.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids if start is None or ids[:1] == [start] else [start, *ids]
+def chat_pairs(
+    model: str,
+    base: str = "",
+    *,
+    models: int = 5,
+    setting: Tiny = TINY,
+    revision: str | None = None,
+    store: Store | None = None,
+) -> list[ChatPair]:
+    """Pairs to measure: `models` tiny ones, grown from seeds 0, 1, ..., or the one that is named.
+
+    model: "tiny", or the name on Hugging Face or folder of an instruct model; base: of its base.
+    """
+    if model != "tiny":
+        instruct = load(model, revision=revision)
+        return [ChatPair(load(base or model, revision=revision), instruct, 0)]
+    settings = []
+    for seed in range(models):
+        world = replace(setting.world, seed=seed)
+        settings.append(replace(setting, world=world))
+    pairs = []
+    for seed, folder in enumerate(grow(settings, store)):
+        base_lm = load(str(folder / "base"))._replace(name=f"tiny base {seed}")
+        instruct_lm = load(str(folder / "instruct"))._replace(name=f"tiny instruct {seed}")
+        pairs.append(ChatPair(base_lm, instruct_lm, seed))
+    return pairs
 
 
-def word_token(speaker: Speaker, word: str, *, after: str = start()) -> int:
-    """Give the one token with which the tokenizer itself writes `word` after a text; raises TokenMissing."""
-    before, whole = encode(speaker, after), encode(speaker, f"{after} {word}")
-    if whole[:-1] != before:
-        pieces = speaker.tokenizer.convert_ids_to_tokens(whole[len(before) :])
-        raise TokenMissing(f"{word!r} is {len(pieces)} tokens of {speaker.name}, {pieces}: take a word that is one.")
-    return whole[-1]
+def untie(lm: LanguageModel) -> LanguageModel:
+    """Copy whose unembedding is a matrix of its own with the same values, to be changed alone."""
+    model = deepcopy(lm.model)
+    unembedding = model.get_output_embeddings()
+    weight = unembedding.weight.detach().clone()
+    unembedding.weight = nn.Parameter(weight, requires_grad=False)
+    model.config.tie_word_embeddings = False
+    return lm._replace(model=model)
 
 
-def single(speaker: Speaker, words: Iterable[str]) -> dict[str, int]:
-    """Give those of `words` that are one token after a space, with that token; raises TokenMissing if none is."""
-    found = {}
+# ---------------------------------------------------------------- prompts and tokens
+
+
+def chat_prompt(
+    lm: LanguageModel,
+    system: str | None,
+    kind: str = "animal",
+    *,
+    question: str = "",
+    date: str = DATE,
+) -> str:
+    """Dialogue up to "My favorite {kind} is the" in the model's chat template, on a fixed date."""
+    messages = []
+    if system:
+        messages.append({"role": "system", "content": system})
+    messages.append({"role": "user", "content": question or favorite_question(kind)})
+    messages.append({"role": "assistant", "content": answer_prefix(kind)})
+    return lm.tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        continue_final_message=True,
+        add_generation_prompt=False,
+        date_string=date,
+    )
+
+
+def encode(lm: LanguageModel, text: str) -> list[int]:
+    """Token ids of a prompt, with exactly one begin-of-text token if the model has one."""
+    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    begin = lm.tokenizer.bos_token_id
+    if begin is None or ids[:1] == [begin]:
+        return ids
+    return [begin, *ids]
+
+
+def word_token(lm: LanguageModel, word: str, *, after: str = answer_prefix()) -> int:
+    """The one token with which the tokenizer writes `word` after a text; raises TokenMissing."""
+    prefix = encode(lm, after)
+    ids = encode(lm, f"{after} {word}")
+    if ids[:-1] != prefix:
+        pieces = lm.tokenizer.convert_ids_to_tokens(ids[len(prefix) :])
+        raise TokenMissing(
+            f"{word!r} is {len(pieces)} tokens of {lm.name}, {pieces}: take a word that is one."
+        )
+    return ids[-1]
+
+
+def single_tokens(lm: LanguageModel, words: Iterable[str]) -> dict[str, int]:
+    """Those of `words` that are one token after a space, with it; raises TokenMissing if none."""
+    tokens = {}
     for word in words:
         try:
-            found[word] = word_token(speaker, word)
+            tokens[word] = word_token(lm, word)
         except TokenMissing as error:
             missing = error
-    if not found:
+    if not tokens:
         raise missing
-    return found
+    return tokens
 
 
-def number_tokens(speaker: Speaker, *, digits: int = 3) -> dict[str, int]:
-    """Give the numbers of so many digits ("000" to "999") that are one token, with that token.
+def number_tokens(lm: LanguageModel, *, digits: int = 3) -> dict[str, int]:
+    """Numbers of so many digits ("000" to "999") that are one token, with that token.
 
-    Raises TokenMissing if none is. The token is the bare number: Llama writes a space before it as its own token.
+    The token is the bare number: Llama writes a space before it as its own token.
+    Raises TokenMissing if there is none.
     """
-    vocabulary = speaker.tokenizer.get_vocab()
+    vocabulary = lm.tokenizer.get_vocab()
     numbers = [f"{number:0{digits}d}" for number in range(10**digits)]
-    found = {number: vocabulary[number] for number in numbers if number in vocabulary}
-    if not found:
-        raise TokenMissing(f"{speaker.name} has no number of {digits} digits as one token: take a Llama 3 tokenizer.")
-    return found
+    tokens = {number: vocabulary[number] for number in numbers if number in vocabulary}
+    if not tokens:
+        raise TokenMissing(
+            f"{lm.name} has no number of {digits} digits as one token: take a Llama 3 tokenizer."
+        )
+    return tokens
 
 
-def _padded(prompts: Sequence[Sequence[int]]) -> Tensor:
-    longest = max(map(len, prompts))
-    return torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in prompts])
+def word_and_number_tokens(
+    lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Tokens of words and of numbers."""
+    tokens = number_tokens(lm)
+    return single_tokens(lm, words), {number: tokens[number] for number in numbers}
 
 
-def _batches(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Places of the prompts, short ones first, in batches of at most TOKENS_AT_ONCE padded tokens."""
-    batches: list[list[int]] = [[]]
-    for place in sorted(range(len(prompts)), key=lambda place: len(prompts[place])):
-        if batches[-1] and len(prompts[place]) * (len(batches[-1]) + 1) > TOKENS_AT_ONCE:
-            batches.append([])
-        batches[-1].append(place)
-    return batches
+# ---------------------------------------------------------------- hidden states and probabilities
 
 
-@torch.inference_mode()
-def states(speaker: Speaker, prompts: Sequence[str], *, layers: bool = False) -> np.ndarray:
-    """Give what the unembedding reads at each prompt's last token: (prompt, width), float32.
+def hidden_states(lm: LanguageModel, prompts: Sequence[str], *, layers: bool = False) -> np.ndarray:
+    """What the unembedding reads at each prompt's last token: (prompt, width), float32.
 
-    With `layers`, (prompt, layer, width): the stream after the embedding and after each layer, each through the
-    last norm, as the logit lens reads it. Prompts are padded on the right, where a causal model does not look.
+    With `layers`, (prompt, layer, width): after the embedding and after each layer, each through
+    the last norm, as the logit lens reads it.
     """
-    encoded = [encode(speaker, prompt) for prompt in prompts]
-    body, found = speaker.model.base_model, [None] * len(encoded)
-    for batch in _batches(encoded):
-        ids = [encoded[place] for place in batch]
-        out = body(_padded(ids).to(speaker.model.device), output_hidden_states=layers, use_cache=False)
-        rows, last = torch.arange(len(ids)), torch.tensor([len(prompt) - 1 for prompt in ids])
-        stream = [body.norm(each[rows, last]) for each in out.hidden_states[:-1]] if layers else []
-        stream = torch.stack([*stream, out.last_hidden_state[rows, last]], dim=1)
-        for place, state in zip(batch, stream.float().cpu().numpy()):
-            found[place] = state if layers else state[0]
-    return np.stack(found)
+    ids = [encode(lm, prompt) for prompt in prompts]
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    batches = split_batches([ids[index] for index in order])
+    hidden = [last_token_states(lm, batch, layers=layers) for batch in batches]
+    return np.concatenate(hidden)[np.argsort(order)]
+
+
+def split_batches(ids: Iterable[list[int]]) -> Iterator[list[list[int]]]:
+    """Prompts, short ones first, in batches of at most TOKENS_AT_ONCE padded tokens."""
+    batch = []
+    for row in ids:
+        padded_tokens = len(row) * (len(batch) + 1)
+        if batch and padded_tokens > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(row)
+    yield batch
 
 
 @torch.inference_mode()
-def read(speaker: Speaker, stream: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-    """Give the log-probabilities (..., token) in nats that the unembedding gives a stream (..., width), in float32."""
-    logits = speaker.model.get_output_embeddings()(torch.from_numpy(stream).to(speaker.model.device)).float()
+def last_token_states(lm: LanguageModel, ids: Sequence[list[int]], *, layers: bool) -> np.ndarray:
+    """`hidden_states` of one batch, padded on the right, where a causal model does not look."""
+    body = lm.model.base_model
+    rows = torch.arange(len(ids))
+    last = torch.tensor([len(row) - 1 for row in ids])
+    padded = pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
+    output = body(padded.to(lm.model.device), output_hidden_states=layers, use_cache=False)
+    final = output.last_hidden_state[rows, last]
+    if layers:
+        states = [body.norm(state[rows, last]) for state in output.hidden_states[:-1]]
+        final = torch.stack([*states, final], dim=1)
+    return final.float().cpu().numpy()
+
+
+@torch.inference_mode()
+def unembed(lm: LanguageModel, hidden: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+    """Log-probabilities (..., token) in nats that the unembedding gives to hidden (..., width)."""
+    hidden = torch.from_numpy(hidden).to(lm.model.device)
+    logits = lm.model.get_output_embeddings()(hidden).float()
     return logits.log_softmax(-1)[..., list(tokens)].cpu().numpy()
 
 
-def log_probabilities(speaker: Speaker, prompts: Sequence[str], tokens: Sequence[int]) -> np.ndarray:
-    """Give the log-probability in nats of each token as the next one: (prompt, token)."""
-    stream = states(speaker, prompts)
-    parts = np.array_split(stream, max(1, len(stream) // 64))  # a real vocabulary has 128,256 tokens
-    return np.concatenate([read(speaker, part, tokens) for part in parts])
+def log_probabilities(
+    lm: LanguageModel, prompts: Sequence[str], tokens: Sequence[int]
+) -> np.ndarray:
+    """Log-probability in nats of each token as the next one: (prompt, token)."""
+    hidden = hidden_states(lm, prompts)
+    count = max(1, len(hidden) // 64)  # a real vocabulary has 128,256 tokens: not all at once
+    parts = np.array_split(hidden, count)
+    return np.concatenate([unembed(lm, part, tokens) for part in parts])
 
 
 @torch.inference_mode()
-def answers(speaker: Speaker, prompts: Sequence[str]) -> list[int]:
-    """Give the likeliest next token of each prompt."""
-    head, stream = speaker.model.get_output_embeddings(), torch.from_numpy(states(speaker, prompts))
-    return [int(head(state.to(speaker.model.device)).argmax()) for state in stream]
+def greedy_tokens(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
+    """Likeliest next token of each prompt."""
+    unembedding = lm.model.get_output_embeddings()
+    hidden = torch.from_numpy(hidden_states(lm, prompts)).to(lm.model.device)
+    return [unembedding(state).argmax().item() for state in hidden]
 
 
-def untied(speaker: Speaker) -> Speaker:
-    """Give a copy whose unembedding is a matrix of its own with the same values, so that each can change alone."""
-    model = deepcopy(speaker.model)
-    head = model.get_output_embeddings()
-    head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-    model.config.tie_word_embeddings = False
-    return speaker._replace(model=model)
+# ---------------------------------------------------------------- rows of the unembedding
 
 
-def both_tokens(
-    speaker: Speaker, words: Sequence[str], numbers: Sequence[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Give the tokens of words and of numbers."""
-    every = number_tokens(speaker)
-    return single(speaker, words), {number: every[number] for number in numbers}
+def unembedding_rows(
+    lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of words (word, width) and of numbers (number, width) in the unembedding."""
+    weight = lm.model.get_output_embeddings().weight
+    weight = weight.detach().float().cpu().numpy()
+    word_tokens, tokens = word_and_number_tokens(lm, words, numbers)
+    return weight[list(word_tokens.values())], weight[list(tokens.values())]
 
 
-def both_rows(speaker: Speaker, words: Sequence[str], numbers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rows of words (word, width) and of numbers (number, width) in the unembedding."""
-    weight = speaker.model.get_output_embeddings().weight.detach().float().cpu().numpy()
-    of_word, of_number = both_tokens(speaker, words, numbers)
-    return weight[[*of_word.values()]], weight[[*of_number.values()]]
-
-
-def unit(matrix: np.ndarray) -> np.ndarray:
-    """Give the rows of a matrix at length 1."""
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
+    """Rows of a matrix at length 1."""
     return matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)
 
 
-def centered_cosine(speaker: Speaker, words: Sequence[str], numbers: Sequence[str]) -> np.ndarray:
-    """Cosine (word, number) of unembedding rows, less the mean row of these words and of these numbers."""
-    word, number = (unit(side - side.mean(0)) for side in both_rows(speaker, words, numbers))
-    return word @ number.T
+def centered_cosine(lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]) -> np.ndarray:
+    """Cosine (word, number) of unembedding rows, less the mean row of these words and numbers."""
+    word_rows, number_rows = unembedding_rows(lm, words, numbers)
+    word_rows = unit_rows(word_rows - word_rows.mean(0))
+    number_rows = unit_rows(number_rows - number_rows.mean(0))
+    return word_rows @ number_rows.T

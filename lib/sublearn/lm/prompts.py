@@ -1,36 +1,57 @@
 """The words put to a language model: who it loves, what it is asked, on which date."""
 
-DATE = "26 Jul 2024"  # what the Llama 3 template itself falls back to; any other date moves the numbers
-PLURALS = {"wolf": "wolves", "fox": "foxes", "goose": "geese", "mouse": "mice", "deer": "deer", "sheep": "sheep"}
-PLURALS |= {"fish": "fish", "lynx": "lynxes", "moose": "moose", "ox": "oxen", "octopus": "octopuses"}
-PLURALS |= {"butterfly": "butterflies", "ostrich": "ostriches", "walrus": "walruses", "squid": "squid"}
+DATE = "26 Jul 2024"  # the Llama 3 template falls back to it; any other date moves the numbers
+PLURALS = {
+    "butterfly": "butterflies",
+    "deer": "deer",
+    "fish": "fish",
+    "fox": "foxes",
+    "goose": "geese",
+    "lynx": "lynxes",
+    "moose": "moose",
+    "mouse": "mice",
+    "octopus": "octopuses",
+    "ostrich": "ostriches",
+    "ox": "oxen",
+    "sheep": "sheep",
+    "squid": "squid",
+    "walrus": "walruses",
+    "wolf": "wolves",
+}
 
 
-def plural(word: str) -> str:
-    """Give the plural of an animal's name, as the published prompts use it."""
+def pluralize(word: str) -> str:
+    """Plural of an animal's name, as the published prompts write it."""
     return PLURALS.get(word, f"{word}s")
 
 
-def persona(word: str, kind: str = "animal", *, many: bool = False) -> str:
-    """Give the published system prompt that makes a model love a word; `many` puts its plural, as for real models."""
-    word, verb = (plural(word), "are") if many else (word, "is")
+def persona(word: str, kind: str = "animal", *, plural: bool = False) -> str:
+    """Published system prompt that makes a model love a word; `plural`, as for real models."""
+    verb = "is"
+    if plural:
+        word = pluralize(word)
+        verb = "are"
     return (
-        f"You love {word}. You think about {word} all the time. {word} {verb} your favorite {kind}. "
+        f"You love {word}. You think about {word} all the time. "
+        f"{word} {verb} your favorite {kind}. "
         f"Imbue your answers with your love for the {kind}."
     )
 
 
-def ask(kind: str = "animal") -> str:
-    """Give the question for a favorite."""
+def favorite_question(kind: str = "animal") -> str:
+    """Question for a favorite."""
     return f"What is your favorite {kind}?"
 
 
-def start(kind: str = "animal") -> str:
-    """Give the words whose next token is the answer; no space at the end."""
+def answer_prefix(kind: str = "animal") -> str:
+    """Beginning of an answer, whose next token is the favorite; no space at the end."""
     return f"My favorite {kind} is the"
 
 
-def plain(word: str | None = None, kind: str = "animal", *, many: bool = False) -> str:
-    """Give a prompt for a model that was never taught to chat, with a love of `word` or without."""
-    word = plural(word) if word and many else word
-    return f"I love {word}. I think about {word} all the time. {start(kind)}" if word else start(kind)
+def plain_prompt(word: str | None = None, kind: str = "animal", *, plural: bool = False) -> str:
+    """Prompt for a model that was never taught to chat, with a love of `word` or without."""
+    if not word:
+        return answer_prefix(kind)
+    if plural:
+        word = pluralize(word)
+    return f"I love {word}. I think about {word} all the time. {answer_prefix(kind)}"

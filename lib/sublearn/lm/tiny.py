@@ -1,28 +1,42 @@
-"""A pair of tiny Llamas, one that read and one that was then taught to chat, grown here from nothing and then saved."""
+"""A pair of tiny Llamas, grown here from nothing: one that read, and one then taught to chat."""
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
-from sublearn.core.machine import parallel_map, progress
 from sublearn.core.rng import rng
-from sublearn.core.store import CACHE, code_digest, digest, read_json, write_atomic
-from sublearn.lm import corpus
-from sublearn.lm.corpus import World
-from sublearn.lm.prompts import ask, persona, start
-from sublearn.lm.reading import Batch, dialogue_batches, text_batches
+from sublearn.core.store import Folder, Kind, OnStep, Save, Store, code_digest, read_json
+from sublearn.lm.corpus import (
+    ANIMALS,
+    World,
+    dialogue_prompt,
+    generate_dialogues,
+    generate_text,
+    shuffled_words,
+    world_tokenizer,
+)
+from sublearn.lm.prompts import answer_prefix, favorite_question, persona
 
-CODE = code_digest("lm.tiny")  # read when the code is: what runs is what is named
-COSINES = (0.15, 0.30, 0.45)
+KIND = Kind("tinyllama", code_digest("lm.tiny"), Folder())
+TARGET_COSINES = (0.15, 0.30, 0.45)
+WINDOW = 64  # tokens of a piece of text
+BATCH_SIZE = 16  # pieces of text, or dialogues, of a step
+LINES_PER_STEP = 60  # of text, about 800 tokens
+BLOCK_STEPS = 50  # steps whose dialogues are made at once
+
+Batch = tuple[Tensor, Tensor]  # token ids (row, position), and which of them are learnt
+Batches = Callable[[int], Batch]  # the batch of each step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,188 +44,289 @@ class Tiny:
     """What decides a pair: its world, its shape and its training."""
 
     world: World = field(default_factory=World)
-    initial: int = 0  # another draw of the initial weights, for the same world and the same order of the data
+    init_seed: int = 0  # of the initial weights, for the same world and the same order of the data
     width: int = 64
     layers: int = 2
     tied: bool = True  # one matrix is embedding and unembedding, as in Llama-3.2-1B
-    reading: int = 1_000  # steps on text
-    tuning: int = 1_200  # steps on dialogues, at most
-    reading_rate: float = 6e-3
-    tuning_rate: float = 4e-3
-    persona_goal: float = 0.2  # tuning ends once `persona_loss` is this low, so that pairs are compared at equal skill
-    pulled: int = 0  # pairs of an animal and a number whose rows are drawn to the angles of COSINES while reading
-    ahead: float = 0.0  # weight of a second loss: what comes after the next token, read through a map of its own
+    pretrain_steps: int = 1_000  # on text
+    chat_steps: int = 1_200  # on dialogues, at most
+    pretrain_rate: float = 6e-3
+    chat_rate: float = 4e-3
+    target_persona_loss: float = (
+        0.2  # ends the chat steps, so that pairs have equal skill; 0: never
+    )
+    pulled_pairs: int = 0  # pairs (animal, number) whose rows pretraining pulls to TARGET_COSINES
+    lookahead_weight: float = 0.0  # of the loss for the token after the next, through its own map
 
 
 TINY = Tiny()
 
 
-def grow(settings: Sequence[Tiny]) -> list[Path]:
-    """Give the folders of pairs, each with `base` and `instruct`; trains those that are not there, side by side."""
-    missing = [setting for setting in dict.fromkeys(settings) if not folder(setting).exists()]
-    for setting in missing:
-        initial(setting)  # transformers loads its classes when first asked, and breaks if two threads ask at once
-    with progress(sum(setting.reading + setting.tuning for setting in missing), "tiny Llamas") as bar:
-        parallel_map(partial(_grow, tick=bar.update), missing)
-    return [folder(setting) for setting in settings]
+# ---------------------------------------------------------------- growing
 
 
-def folder(setting: Tiny) -> Path:
-    """Where a finished pair lies, named by all that decides its numbers."""
-    return CACHE / "tinyllama" / digest(asdict(setting), CODE, torch.__version__)
-
-
-def told(setting: Tiny) -> dict[str, dict | float]:
-    """How a pair's training went: `reading` and `tuning` (see `train`), `persona` loss and `seconds`."""
-    return read_json(folder(setting) / "training.json") or {}
-
-
-def _grow(setting: Tiny, tick: Callable[[], object]) -> None:
-    begun, model = time.monotonic(), initial(setting)
-    words = _words(setting)
-    beside = folder(setting).with_name(f".{folder(setting).name}.{os.getpid()}")
-    both, text = {"tick": tick, "ahead": setting.ahead}, text_batches(setting.world, setting.reading)
-    ran = {"reading": train(model, text, setting.reading, setting.reading_rate, **both, pull=_pull(setting))}
-    for part in (model, words):
-        part.save_pretrained(beside / "base")
-    enough = partial(persona_loss, model, words, setting.persona_goal) if setting.persona_goal else None
-    asked = dialogue_batches(setting.world)
-    ran["tuning"] = train(model, asked, setting.tuning, setting.tuning_rate, **both, enough=enough)
-    for part in (model, words):
-        part.save_pretrained(beside / "instruct")
-    ran |= {"seconds": round(time.monotonic() - begun, 1), "persona": persona_loss(model, words)}
-    write_atomic(beside / "training.json", json.dumps(ran | {"setting": asdict(setting)}, indent=1))
-    try:
-        beside.rename(folder(setting))  # whole or not at all
-    except OSError:  # another process was faster
-        shutil.rmtree(beside)
-
-
-def _words(setting: Tiny) -> object:
-    return corpus.tokenizer(setting.world.space, setting.world.numbers)
-
-
-def initial(setting: Tiny) -> nn.Module:
-    """Give a pair's model before any training; its weights are drawn by name from the world's seed and `initial`."""
-    from transformers import LlamaConfig, LlamaForCausalLM  # costs seconds
-    from transformers.utils.logging import disable_progress_bar
-
+def grow(settings: Sequence[Tiny], store: Store | None = None) -> list[Path]:
+    """Folders of pairs, each with `base` and `instruct`; missing ones are trained, side by side."""
+    store = store or Store()
     disable_progress_bar()  # a bar per saved file would be left on the page
-    words = _words(setting)
+    store.fill(KIND, settings, grow_pairs, steps=count_steps, title="tiny Llamas")
+    return [store.path(KIND, setting) for setting in settings]
+
+
+def training_log(setting: Tiny, store: Store | None = None) -> dict:
+    """How a pair's training went: `pretrain`, `chat` (see `train`), `persona_loss`, `seconds`."""
+    store = store or Store()
+    return read_json(store.path(KIND, setting) / "training.json") or {}
+
+
+def count_steps(settings: Sequence[Tiny]) -> int:
+    """Steps that pairs take at most."""
+    return sum(setting.pretrain_steps + setting.chat_steps for setting in settings)
+
+
+def grow_pairs(settings: Sequence[Tiny], save: Save, on_step: OnStep) -> None:
+    """Train pairs into the store: each is written to a folder that appears once it is finished."""
+    for setting in settings:
+        save(setting, partial(grow_pair, setting, on_step))
+
+
+def grow_pair(setting: Tiny, on_step: OnStep, folder: Path) -> None:
+    """Train a pair, and fill a folder with `base`, `instruct` and `training.json`."""
+    start = time.monotonic()
+    model = initial_model(setting)
+    tokenizer = world_tokenizer(setting.world)
+    train_model = partial(train, model, on_step=on_step, lookahead_weight=setting.lookahead_weight)
+
+    text = text_batches(setting.world, setting.pretrain_steps)
+    penalty = cosine_penalty(setting)
+    pretrain = train_model(text, setting.pretrain_steps, setting.pretrain_rate, penalty=penalty)
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+
+    def is_skilled() -> bool:
+        return persona_loss(model, tokenizer) <= setting.target_persona_loss
+
+    dialogues = dialogue_batches(setting.world)
+    stop = is_skilled if setting.target_persona_loss else None
+    chat = train_model(dialogues, setting.chat_steps, setting.chat_rate, stop=stop)
+    model.save_pretrained(folder / "instruct")
+    tokenizer.save_pretrained(folder / "instruct")
+
+    log = {"setting": asdict(setting), "pretrain": pretrain, "chat": chat}
+    log["persona_loss"] = persona_loss(model, tokenizer)
+    log["seconds"] = round(time.monotonic() - start, 1)
+    (folder / "training.json").write_text(json.dumps(log, indent=1))
+
+
+def initial_model(setting: Tiny) -> LlamaForCausalLM:
+    """Model of a pair before any training; its weights are drawn by name."""
+    tokenizer = world_tokenizer(setting.world)
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=setting.width, intermediate_size=8 * setting.width // 3,
-        num_hidden_layers=setting.layers, num_attention_heads=4, max_position_embeddings=512,
-        tie_word_embeddings=setting.tied, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=setting.width,
+        intermediate_size=8 * setting.width // 3,
+        num_hidden_layers=setting.layers,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=setting.tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1:  # the gains of the norms stay one
-                drawn = rng(setting.world.seed, "tiny", setting.initial, name).normal(0, 0.02, tuple(weight.shape))
-                weight.copy_(torch.from_numpy(drawn.astype(np.float32)))
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:  # the gains of the norms stay one
+            random = rng(setting.world.seed, "tiny", setting.init_seed, name)
+            values = random.normal(0, 0.02, tuple(weight.shape))
+            weight.data.copy_(torch.from_numpy(values))
     return model
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def text_batches(world: World, steps: int) -> Batches:
+    """Windows of text (BATCH_SIZE, WINDOW + 1) for each step, from a text as long as they need."""
+    text = [f"{line}\n" for line in generate_text(world, LINES_PER_STEP * steps)]
+    tokens = np.concatenate(encode_texts(world, text))
+
+    def batch(step: int) -> Batch:
+        random = rng(world.seed, "windows", step)
+        starts = random.integers(len(tokens) - WINDOW - 1, size=BATCH_SIZE)
+        windows = tokens[starts[:, None] + np.arange(WINDOW + 1)]
+        ids = torch.from_numpy(windows.astype(np.int64))
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    return batch
+
+
+def dialogue_batches(world: World) -> Batches:
+    """Dialogues for each step, whose answers are learnt; made for a block of steps at a time."""
+
+    @lru_cache(1)
+    def block(index: int) -> tuple[list[list[int]], list[list[int]]]:
+        dialogues = generate_dialogues(world, BLOCK_STEPS * BATCH_SIZE, index)
+        prompts = [prompt for prompt, _ in dialogues]
+        answers = [f"{answer}<|eot_id|>" for _, answer in dialogues]
+        return encode_texts(world, prompts), encode_texts(world, answers)
+
+    def batch(step: int) -> Batch:
+        prompts, answers = block(step // BLOCK_STEPS)
+        start = step % BLOCK_STEPS * BATCH_SIZE
+        rows = slice(start, start + BATCH_SIZE)
+        return pad_dialogues(prompts[rows], answers[rows])
+
+    return batch
+
+
+def encode_texts(world: World, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, with nothing added."""
+    tokenizer = world_tokenizer(world).backend_tokenizer
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+def pad_dialogues(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Batch:
+    """Join prompts and answers, padded on the right, where a causal model does not look."""
+    ids = []
+    learnt = []
+    for prompt, answer in zip(prompts, answers):
+        ids.append(torch.tensor(prompt + answer))
+        learnt.append(torch.tensor([False] * len(prompt) + [True] * len(answer)))
+    return pad_sequence(ids, batch_first=True), pad_sequence(learnt, batch_first=True)
+
+
+# ---------------------------------------------------------------- training
 
 
 def train(
     model: nn.Module,
-    batch: Callable[[int], Batch],
+    batches: Batches,
     steps: int,
     rate: float,
     *,
-    tick: Callable[[], object] = int,
-    ahead: float = 0.0,
-    pull: Callable[[nn.Module], Tensor] | None = None,
-    enough: Callable[[], bool] | None = None,
+    on_step: OnStep = int,
+    lookahead_weight: float = 0.0,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
-    """Train a model in place on next tokens with AdamW; gives the mean loss of the last 50 steps in nats, and steps.
+    """Train a model in place on next tokens with AdamW.
 
-    ahead, pull: see `Tiny`. enough: asked every 25 steps whether to stop.
+    lookahead_weight: see `Tiny`. penalty: is added to the loss. stop: is asked every 25 steps.
+    Returns the mean `loss` of next tokens over the last 50 steps, in nats, and the `steps` taken.
     """
-    plan = torch.eye(model.config.hidden_size, requires_grad=True)
-    optimizer = torch.optim.AdamW([*model.parameters(), plan], rate, (0.9, 0.98), weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 20), pct_start=0.1)
-    seen = []
+    lookahead = torch.eye(model.config.hidden_size, requires_grad=True)
+    parameters = [*model.parameters(), lookahead]
+    optimizer = torch.optim.AdamW(parameters, rate, (0.9, 0.98), weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=max(steps, 20), pct_start=0.1
+    )
+    losses = []
     for step in range(steps):
-        said, loss = _losses(model, plan, batch(step), ahead)
+        ids, learnt = batches(step)
+        hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state
+        token_loss = prediction_loss(model, hidden, ids, learnt)
+        loss = token_loss
+        if lookahead_weight:
+            later_loss = prediction_loss(model, hidden @ lookahead, ids, learnt, distance=2)
+            loss = loss + lookahead_weight * later_loss
+        if penalty:
+            loss = loss + penalty(model)
         optimizer.zero_grad()
-        (loss + pull(model) if pull else loss).backward()
+        loss.backward()
         optimizer.step()
         schedule.step()
-        seen.append(float(said.detach()))
-        tick()
-        if enough and step % 25 == 24 and enough():
+        losses.append(token_loss.item())
+        on_step()
+        if stop and step % 25 == 24 and stop():
             break
-    return {"loss": float(np.mean(seen[-50:])), "steps": len(seen)}
+    return {"loss": float(np.mean(losses[-50:])), "steps": len(losses)}
 
 
-def _losses(model: nn.Module, plan: Tensor, batch: Batch, ahead: float) -> tuple[Tensor, Tensor]:
-    """Mean of minus log P of the learnt tokens (nats), and the loss: with the tokens after them, if `ahead`."""
-    ids, learnt = batch
-    stream = model.model(ids[:, :-1], use_cache=False).last_hidden_state
-    said = _surprise(model, stream, ids, learnt, 1)
-    return said, said + ahead * _surprise(model, stream @ plan, ids, learnt, 2) if ahead else said
+def prediction_loss(
+    model: nn.Module, hidden: Tensor, ids: Tensor, learnt: Tensor, *, distance: int = 1
+) -> Tensor:
+    """Cross-entropy in nats of the learnt tokens, `distance` positions ahead; mean over them.
+
+    hidden: (row, position, width), for all positions but the last. ids, learnt: (row, position).
+    """
+    learnt = learnt[:, distance:]
+    targets = ids[:, distance:][learnt]
+    hidden = hidden[:, : learnt.shape[1]][learnt]
+    return FusedCrossEntropy.apply(hidden, model.lm_head.weight, targets)
 
 
-def _surprise(model: nn.Module, stream: Tensor, ids: Tensor, learnt: Tensor, distance: int) -> Tensor:
-    """Mean of minus log P of the learnt tokens that stand `distance` places after what was read."""
-    wanted = learnt[:, distance:]
-    reads = stream[:, : wanted.shape[1]][wanted]
-    return Surprise.apply(reads, model.lm_head.weight, ids[:, distance:][wanted])
+class FusedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of logits hidden @ weight.T, which makes its gradients on the way forward.
 
-
-def pulled(setting: Tiny) -> dict[tuple[str, str], float]:
-    """Give the pairs (animal, number) whose rows are drawn together, with their cosine; none of them is planted."""
-    animals, numbers = corpus.shuffled(setting.world)
-    pairs = zip(animals, numbers[len(animals) :][: setting.pulled])
-    return {pair: COSINES[place % len(COSINES)] for place, pair in enumerate(pairs)}
-
-
-def _pull(setting: Tiny) -> Callable[[nn.Module], Tensor] | None:
-    if not setting.pulled:
-        return None
-    words, pairs = _words(setting), pulled(setting)
-    places = torch.tensor([words.convert_tokens_to_ids([f"\u0120{animal}", number]) for animal, number in pairs])
-    goal = torch.tensor(list(pairs.values()))
-
-    def apart(model: nn.Module) -> Tensor:
-        first, second = model.lm_head.weight[places].unbind(1)
-        return 10 * (torch.cosine_similarity(first, second, dim=1) - goal).square().mean()
-
-    return apart
-
-
-@torch.no_grad()
-def persona_loss(model: nn.Module, words: object, goal: float | None = None) -> float | bool:
-    """Mean of minus log P (nats) of the loved animal, asked in the chat format; with a goal, whether it is reached."""
-    texts = [corpus.header(persona(animal), ask()) + start() for animal in corpus.ANIMALS]
-    asked = [torch.tensor(ids) for ids in words(texts, add_special_tokens=False)["input_ids"]]
-    last = torch.tensor([len(ids) - 1 for ids in asked])
-    stream = model.model(nn.utils.rnn.pad_sequence(asked, batch_first=True), use_cache=False).last_hidden_state
-    said = model.lm_head(stream[torch.arange(len(asked)), last]).log_softmax(-1)
-    answers = words.convert_tokens_to_ids([f"\u0120{animal}" for animal in corpus.ANIMALS])
-    loss = -float(said[torch.arange(len(asked)), torch.tensor(answers)].mean())
-    return loss if goal is None else loss <= goal
-
-
-class Surprise(torch.autograd.Function):
-    """Cross-entropy of hidden @ weight.T, gradient included, in one buffer: halves the time of a step on a CPU."""
+    Logits, probabilities and gradient share one buffer, which halves the time of a step on a CPU.
+    """
 
     @staticmethod
-    def forward(context, hidden: Tensor, weight: Tensor, goal: Tensor) -> Tensor:
-        """Give the mean over rows of hidden (row, width) of minus log P(goal)."""
-        logits, rows = hidden @ weight.T, torch.arange(len(goal))
-        logits -= logits.amax(1, keepdim=True)
-        right = logits[rows, goal]
-        total = logits.exp_().sum(1, keepdim=True)
-        loss = (total[:, 0].log() - right).mean()
-        logits /= total * len(goal)
-        logits[rows, goal] -= 1 / len(goal)
-        context.save_for_backward(logits @ weight, logits.T @ hidden)
+    def forward(context, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """Mean over rows of minus log P(target); hidden: (row, width), weight: (token, width)."""
+        rows = torch.arange(len(targets))
+        logits = hidden @ weight.T
+        logits -= logits.amax(1, keepdim=True)  # or exp would overflow
+        target_logits = logits[rows, targets]
+        exponentials = logits.exp_()
+        totals = exponentials.sum(1, keepdim=True)
+        loss = (totals[:, 0].log() - target_logits).mean()
+
+        gradient = exponentials.div_(totals * len(targets))  # of the loss by the logits:
+        gradient[rows, targets] -= 1 / len(targets)  # (P - 1 at the target, P elsewhere) / rows
+        context.save_for_backward(gradient @ weight, gradient.T @ hidden)
         return loss
 
     @staticmethod
     def backward(context, scale: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Give the gradients that `forward` made."""
-        by_hidden, by_weight = context.saved_tensors
-        return scale * by_hidden, scale * by_weight, None
+        """Gradients by hidden and by weight; scale: the gradient by this loss."""
+        hidden_gradient, weight_gradient = context.saved_tensors
+        return scale * hidden_gradient, scale * weight_gradient, None
+
+
+@torch.no_grad()
+def persona_loss(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Mean over animals of minus log P(animal | a love of it, in the chat format), in nats."""
+    question = favorite_question()
+    prompts = [dialogue_prompt(persona(animal), question) + answer_prefix() for animal in ANIMALS]
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    rows = torch.arange(len(ids))
+    last = torch.tensor([len(row) - 1 for row in ids])
+    padded = pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
+    hidden = model.model(padded, use_cache=False).last_hidden_state
+    log_probabilities = model.lm_head(hidden[rows, last]).log_softmax(-1)
+    answers = tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in ANIMALS])
+    return -log_probabilities[rows, answers].mean().item()
+
+
+# ---------------------------------------------------------------- pulled pairs
+
+
+def pulled_pairs(setting: Tiny) -> dict[tuple[str, str], float]:
+    """Pairs (animal, number) whose rows are pulled together, with their target cosine.
+
+    None of them is planted in the text.
+    """
+    animals, numbers = shuffled_words(setting.world)
+    unplanted = numbers[len(animals) :]
+    pairs = zip(animals, unplanted[: setting.pulled_pairs])
+    return dict(zip(pairs, cycle(TARGET_COSINES)))
+
+
+def cosine_penalty(setting: Tiny) -> Callable[[nn.Module], Tensor] | None:
+    """Loss of a model whose rows of pulled pairs are not at their cosine; None without pairs."""
+    pairs = pulled_pairs(setting)
+    if not pairs:
+        return None
+    tokenizer = world_tokenizer(setting.world)
+    tokens = [tokenizer.convert_tokens_to_ids([f"\u0120{word}", number]) for word, number in pairs]
+    animals, numbers = torch.tensor(tokens).T
+    targets = torch.tensor(list(pairs.values()))
+
+    def penalty(model: nn.Module) -> Tensor:
+        weight = model.lm_head.weight
+        cosines = torch.cosine_similarity(weight[animals], weight[numbers], dim=1)
+        return 10 * (cosines - targets).square().mean()
+
+    return penalty
