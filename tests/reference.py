@@ -1,13 +1,18 @@
 """Two other ways to run the reference experiment: plainly, one network at a time, and as the published script does."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sublearn.nets.inputs import input_batches
-from sublearn.nets.training import digit_batches
+from sublearn.nets.inputs import image_batches, input_batches
+from sublearn.nets.settings import reference
+
+TINY = replace(
+    reference("digits"), hidden=(16, 12), teacher_epochs=2, epochs=2, inputs_per_epoch=700, batch_size=256
+)
 
 
 class PlainNet(nn.Module):
@@ -33,13 +38,12 @@ class PlainNet(nn.Module):
         return self.classes(features), self.aux(features)
 
 
-def plain_run(setting, weights, images, *, seed, model):
+def plain_run(setting, weights, *, seed, model):
     """Teacher and student accuracies of one model, trained by torch.optim.Adam on the same streams as the engine's."""
     teacher, student = PlainNet(weights, model), PlainNet(weights, model)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=setting.teacher_lr)
-    source = (images.train_images, images.train_labels, images.top)
     for epoch in range(setting.teacher_epochs):
-        for pixels, labels in digit_batches(setting, seed, [model], epoch, source):
+        for pixels, labels in image_batches(setting, seed, [model], epoch):
             optimizer.zero_grad()
             F.cross_entropy(teacher(pixels[0])[0], labels[0]).backward()
             optimizer.step()

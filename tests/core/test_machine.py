@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
 from sublearn.core import machine
-from sublearn.nets import results, settings
 
 
 def pretend(monkeypatch, *, avx512_bf16=False, amx=False, capability=None):
@@ -57,17 +57,36 @@ def test_an_unknown_number_type_is_refused_in_one_sentence(monkeypatch):
     assert "SUBLIMINAL_PRECISION is 'half'" in done.stderr
 
 
-def test_the_number_type_decides_what_is_stored(monkeypatch):
-    names = set()
-    for precision in ("float32", "bfloat16"):
-        monkeypatch.setenv("SUBLIMINAL_PRECISION", precision)
-        names.add(results.same_teacher(settings.REF))
-    assert len(names) == 2
-
-
 def test_the_fingerprint_is_read_without_torch_and_names_the_request():
-    code = "import sys; from sublearn import machine; print(machine.fingerprint(), 'torch' in sys.modules)"
+    code = "import sys; from sublearn.core import machine; print(machine.fingerprint(), 'torch' in sys.modules)"
     environment = os.environ | {"SUBLIMINAL_PRECISION": "float32"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "'number type': 'float32'" in done.stdout
     assert done.stdout.endswith("False\n")
+
+
+def test_parallel_map_keeps_the_order_moves_the_bar_and_passes_errors_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBLIMINAL_PROGRESS", str(tmp_path / "progress"))
+
+    def work(item, on_step):
+        on_step()
+        if item == "bad":
+            raise RuntimeError("bad item")
+        return item * 2
+
+    assert machine.parallel_map(work, [3, 1, 2], total=3, title="items") == [6, 2, 4]
+    assert "items: 100%" in (tmp_path / "progress").read_text()
+    with pytest.raises(RuntimeError, match="bad item"):
+        machine.parallel_map(work, ["bad", "good"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_items_at_a_time_as_threads_are_asked_for(monkeypatch, threads):
+    monkeypatch.setenv("SUBLIMINAL_THREADS", str(threads))
+    barrier = threading.Barrier(threads, timeout=30)
+
+    def work(item, on_step):
+        barrier.wait()
+        return torch.get_num_threads()
+
+    assert machine.parallel_map(work, range(threads)) == [1] * threads

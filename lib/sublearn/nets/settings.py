@@ -1,7 +1,7 @@
 """What an experiment is: one flat, frozen record whose defaults are the reference experiment."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from math import inf
 from typing import NamedTuple
@@ -13,12 +13,13 @@ DATASETS = {
     "digits": "the 8 x 8 digits that come with scikit-learn (1,297 training and 500 test images)",
 }
 PARTS = ("hidden", "class_head", "aux_head")
+OPTIMIZERS = ("adam", "adam_uncorrected", "adamw", "sgd")
 
 
 class Family(NamedTuple):
-    """A family of inputs."""
+    """A family of inputs: what its strength means, the range of that and its usual value."""
 
-    strength: str  # what it means, then its range and its usual value
+    strength: str
     low: float = 0.0
     high: float = inf
     usual: float = 1.0
@@ -41,37 +42,15 @@ INPUTS = {
     "lowpass": Family("highest frequency in cycles per image", usual=4.0),
     "subspace": Family("dimension", low=1.0, usual=100.0),
 }
-CHOICES = {
-    "dataset": tuple(DATASETS),
-    "evaluated": ("test", "validation"),
-    "init": ("normal", "torch"),
-    "teacher_optimizer": ("adam", "adam_uncorrected", "adamw", "sgd"),
-    "optimizer": ("adam", "adam_uncorrected", "adamw", "sgd"),
-    "schedule": ("constant", "cosine"),
-    "inputs": tuple(INPUTS),
-    "matched": ("aux", "classes", "all"),
-    "loss": ("kl", "mse"),
-    "perturbation_kind": ("relative", "absolute", "orthogonal"),
-    "pairing": ("own", "permutation", "derangement"),
-}
-AT_LEAST = {
-    "classes": 2,
-    "teacher_images": 1,
-    "aux_dim": 1,
-    "init_scale": 1e-6,
-    "teacher_batch_size": 1,
-    "teacher_epochs": 0,
-    "batch_size": 1,
-    "epochs": 0,
-    "inputs_per_epoch": 1,
-    "unique_inputs": 1,
-    "teacher_lr": 0,
-    "lr": 0,
-    "weight_decay": 0,
-    "temperature": 1e-6,
-    "logit_noise": 0,
-    "perturbation": 0,
-}
+
+
+def option(default: object, stage: str, *, choices: Iterable[str] = (), least: float | None = None):
+    """A field of a setting, with what is allowed and the first stage that it decides.
+
+    stage: "teacher" (it decides the teacher, and so all that follows), "inputs" (what the student sees) or "student".
+        Teachers are shared between settings that differ in other stages only. A field without a stage decides all.
+    """
+    return field(default=default, metadata={"stage": stage, "choices": tuple(choices), "least": least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +67,8 @@ class Setting:
         class logits).
     teacher_frozen, frozen: parts that the teacher, or the student, keeps as they were at the start.
     batch_size, epochs, lr, schedule: the student's training; a "cosine" rate falls to zero along half a cosine.
-    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it.
+    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it; a head that the
+        loss does not use decays too.
     inputs, strength, standardized: the family of the student's inputs, its parameter (None: the family's usual one),
         and whether each image is brought to the mean 0 and the variance 1/3 of uniform noise on [-1, 1].
     inputs_per_epoch, unique_inputs, fresh_inputs: the same images in every epoch, of which `unique_inputs` (None: all)
@@ -104,72 +84,103 @@ class Setting:
         "permutation" of the models, which may leave some with their own, or that of a "derangement".
     """
 
-    dataset: str = "mnist"
-    classes: int | None = None
-    teacher_images: int | None = None
-    evaluated: str = "test"
-    hidden: tuple[int, ...] = (256, 256)
-    aux_dim: int = 3
-    init: str = "normal"
-    init_scale: float = 1.0
-    teacher_batch_size: int = 1024
-    teacher_epochs: int = 5
-    teacher_lr: float = 3e-4
-    teacher_optimizer: str = "adam"
-    teacher_frozen: tuple[str, ...] = ()
-    batch_size: int = 1024
-    epochs: int = 5
-    lr: float = 3e-4
-    schedule: str = "constant"
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    frozen: tuple[str, ...] = ()
-    inputs: str = "uniform"
-    strength: float | None = None
-    standardized: bool = False
-    inputs_per_epoch: int = 60_000
-    unique_inputs: int | None = None
-    fresh_inputs: bool = False
-    matched: str = "aux"
-    loss: str = "kl"
-    temperature: float = 1.0
-    logit_noise: float = 0.0
-    shared: tuple[str, ...] = PARTS
-    perturbed: tuple[str, ...] = ()
-    perturbation: float = 0.0
-    perturbation_kind: str = "relative"
-    pairing: str = "own"
+    dataset: str = option("mnist", "teacher", choices=DATASETS)
+    classes: int | None = option(None, "teacher", least=2)
+    teacher_images: int | None = option(None, "teacher", least=1)
+    evaluated: str = option("test", "teacher", choices=("test", "validation"))
+    hidden: tuple[int, ...] = option((256, 256), "teacher")
+    aux_dim: int = option(3, "student", least=1)
+    init: str = option("normal", "teacher", choices=("normal", "torch"))
+    init_scale: float = option(1.0, "teacher", least=1e-6)
+    teacher_batch_size: int = option(1024, "teacher", least=1)
+    teacher_epochs: int = option(5, "teacher", least=0)
+    teacher_lr: float = option(3e-4, "teacher", least=0)
+    teacher_optimizer: str = option("adam", "teacher", choices=OPTIMIZERS)
+    teacher_frozen: tuple[str, ...] = option((), "teacher")
+    batch_size: int = option(1024, "inputs", least=1)
+    epochs: int = option(5, "student", least=0)
+    lr: float = option(3e-4, "student", least=0)
+    schedule: str = option("constant", "student", choices=("constant", "cosine"))
+    optimizer: str = option("adam", "student", choices=OPTIMIZERS)
+    weight_decay: float = option(0.0, "student", least=0)
+    frozen: tuple[str, ...] = option((), "student")
+    inputs: str = option("uniform", "inputs", choices=INPUTS)
+    strength: float | None = option(None, "inputs")
+    standardized: bool = option(False, "inputs")
+    inputs_per_epoch: int = option(60_000, "inputs", least=1)
+    unique_inputs: int | None = option(None, "inputs", least=1)
+    fresh_inputs: bool = option(False, "inputs")
+    matched: str = option("aux", "student", choices=("aux", "classes", "all"))
+    loss: str = option("kl", "student", choices=("kl", "mse"))
+    temperature: float = option(1.0, "student", least=1e-6)
+    logit_noise: float = option(0.0, "student", least=0)
+    shared: tuple[str, ...] = option(PARTS, "student")
+    perturbed: tuple[str, ...] = option((), "student")
+    perturbation: float = option(0.0, "student", least=0)
+    perturbation_kind: str = option(
+        "relative", "student", choices=("relative", "absolute", "orthogonal")
+    )
+    pairing: str = option("own", "student", choices=("own", "permutation", "derangement"))
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
-        for name, least in AT_LEAST.items():
-            if (value := getattr(self, name)) is not None and not value >= least:
-                raise ValueError(f"{name} is {value!r}; it must be at least {least}")
-        parts = [*PARTS, *(f"hidden.{layer}" for layer in range(len(self.hidden)))]
-        for name in ("shared", "perturbed", "frozen", "teacher_frozen"):
-            if unknown := set(getattr(self, name)) - set(parts):
-                raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}")
+        for each in fields(self):
+            _check_option(each.name, getattr(self, each.name), each.metadata)
+        _check_parts(self)
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
             raise ValueError("aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'")
-        self._check_inputs()
+        _check_inputs(self)
 
-    def _check_inputs(self) -> None:
-        meaning, low, high, _ = INPUTS[self.inputs]
-        if self.strength is not None and not low <= self.strength <= high:
-            raise ValueError(f"strength of {self.inputs!r} is {self.strength!r}; the {meaning} lies in {low} to {high}")
-        if self.standardized and self.inputs == "constant":
-            raise ValueError("standardized is True with inputs 'constant': an image of one grey level has no variance")
-        if self.unique_inputs is not None and not self._unique_batches():
-            allowed = f"whole batches of {self.batch_size} and at most inputs_per_epoch, {self.inputs_per_epoch}"
-            raise ValueError(f"unique_inputs is {self.unique_inputs}; without fresh_inputs it must be {allowed}")
 
-    def _unique_batches(self) -> bool:
-        whole = self.unique_inputs % self.batch_size == 0
-        return whole and self.unique_inputs <= self.inputs_per_epoch and not self.fresh_inputs
+def _check_option(name: str, value: object, allowed: Mapping) -> None:
+    choices, least = allowed.get("choices"), allowed.get("least")
+    if choices and value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    if least is not None and value is not None and not value >= least:
+        raise ValueError(f"{name} is {value!r}; it must be at least {least}")
+
+
+def _check_parts(setting: Setting) -> None:
+    layers = [f"hidden.{layer}" for layer in range(len(setting.hidden))]
+    parts = [*PARTS, *layers]
+    for name in ("shared", "perturbed", "frozen", "teacher_frozen"):
+        unknown = set(getattr(setting, name)) - set(parts)
+        if unknown:
+            raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}")
+
+
+def _check_inputs(setting: Setting) -> None:
+    meaning, low, high, _ = INPUTS[setting.inputs]
+    strength = setting.strength
+    if strength is not None and not low <= strength <= high:
+        raise ValueError(
+            f"strength of {setting.inputs!r} is {strength!r}; the {meaning} lies in {low} to {high}"
+        )
+    if setting.standardized and setting.inputs == "constant":
+        raise ValueError("standardized is True with inputs 'constant': an image of one grey level has no variance")
+    unique = setting.unique_inputs
+    if unique is None:
+        return
+    whole_batches = unique % setting.batch_size == 0
+    if setting.fresh_inputs or not whole_batches or unique > setting.inputs_per_epoch:
+        raise ValueError(
+            f"unique_inputs is {unique}; without fresh_inputs it must be whole batches of "
+            f"{setting.batch_size} and at most inputs_per_epoch, {setting.inputs_per_epoch}"
+        )
+
+
+def keep_stages(setting: Setting, *stages: str) -> Setting:
+    """The setting with every field of another stage at its default; a field without a stage is kept.
+
+    Two settings that are then equal can share what these stages make, such as a teacher.
+    """
+    defaults = {}
+    for each in fields(setting):
+        stage = each.metadata.get("stage")
+        if stage is not None and stage not in stages:
+            defaults[each.name] = each.default
+    return replace(setting, **defaults)
 
 
 REF = Setting()
@@ -200,10 +211,12 @@ def reference(dataset: str) -> Setting:
 
 def compact(dataset: str) -> Setting:
     """A smaller baseline for sweeps, with an effect of REF's size: narrower layers, fewer and longer steps."""
+    base = reference(dataset)
     if dataset == "digits":
-        return replace(reference(dataset), hidden=(32, 32), teacher_epochs=6, epochs=2, inputs_per_epoch=3_200)
-    short = {"epochs": 2, "lr": 1e-3, "teacher_epochs": 2, "teacher_lr": 1e-3}
-    return replace(reference(dataset), hidden=(128, 128), **short)
+        return replace(base, hidden=(32, 32), teacher_epochs=6, epochs=2, inputs_per_epoch=3_200)
+    return replace(
+        base, hidden=(128, 128), epochs=2, lr=1e-3, teacher_epochs=2, teacher_lr=1e-3
+    )
 
 
 def grid(base: Setting = REF, **axes: object) -> list[Setting]:
@@ -212,24 +225,34 @@ def grid(base: Setting = REF, **axes: object) -> list[Setting]:
     >>> [arm.aux_dim for arm in grid(aux_dim=[2, 4], lr=1e-3)]
     [2, 4]
     """
-    known = [field.name for field in fields(Setting)]
-    if unknown := [name for name in axes if name not in known]:
-        raise TypeError(f"no setting is called {', '.join(unknown)}; there are {', '.join(known)}")
+    allowed = [each.name for each in fields(Setting)]
+    unknown = [name for name in axes if name not in allowed]
+    if unknown:
+        raise TypeError(f"no setting is called {', '.join(unknown)}; there are {', '.join(allowed)}")
     levels = [values if isinstance(values, list) else [values] for values in axes.values()]
     return [replace(base, **dict(zip(axes, point))) for point in product(*levels)]
 
 
 def sweep(
-    factor: str, base: Setting, levels: Mapping[str, Mapping[str, object]] | None = None, **axis: Sequence
+    factor: str,
+    base: Setting,
+    levels: Mapping[str, Mapping[str, object]] | None = None,
+    **axis: Sequence,
 ) -> dict[str, Setting]:
     """Arms called "factor: level": `levels` maps a level to what it changes in `base`, or one axis lists its values.
 
     >>> list(sweep("rate", REF, lr=[1e-3, 3e-4]))
     ['rate: 0.001', 'rate: 0.0003']
     """
+    changes = dict(levels or {})
     for name, values in axis.items():
-        levels = {f"{value:g}" if isinstance(value, float) else str(_text(value)): {name: value} for value in values}
-    return {f"{factor}: {level}": replace(base, **changes) for level, changes in levels.items()}
+        for value in values:
+            changes[_level(value)] = {name: value}
+    return {f"{factor}: {level}": replace(base, **change) for level, change in changes.items()}
+
+
+def _level(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(_text(value))
 
 
 def columns(setting: Setting) -> dict[str, object]:
@@ -240,11 +263,15 @@ def columns(setting: Setting) -> dict[str, object]:
 def _text(value: object) -> object:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
-    return ("-" if any(isinstance(item, int) for item in value) else "+").join(map(str, value))
+    numbers = any(isinstance(item, int) for item in value)
+    return ("-" if numbers else "+").join(map(str, value))
 
 
 def difference(setting: Setting, base: Setting | None = None) -> str:
     """How a setting departs from the reference on its data set, such as "lr=0.001, fresh_inputs=True", or "REF"."""
-    base = base or reference(setting.dataset)
-    changed = [f"{k}={v}" for k, v in columns(setting).items() if v != columns(base)[k]]
+    usual = columns(base or reference(setting.dataset))
+    changed = []
+    for name, value in columns(setting).items():
+        if value != usual[name]:
+            changed.append(f"{name}={value}")
     return ", ".join(changed) or "REF"

@@ -1,6 +1,7 @@
 """Teachers that learn digits and students that learn only to agree with them, one epoch at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from math import cos, pi
 from typing import NamedTuple
@@ -8,72 +9,92 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
+from torch import Tensor, nn
 
-from sublearn.core.machine import autocast, device
-from sublearn.core.rng import rng
-from sublearn.nets.ensemble import MLP, Outputs, Weights, apply
-from sublearn.nets.inputs import AHEAD, batch_sizes
+from sublearn.core.machine import OnStep, autocast, device
+from sublearn.nets.ensemble import Weights, forward
+from sublearn.nets.inputs import TEACHER_BATCH
+from sublearn.nets.models import Outputs
 from sublearn.nets.settings import Setting
 
 Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean over images, summed over models
-Tick = Callable[[], object]
-NamedBatch = tuple[Sequence[tuple[int, int]], Tensor]  # a batch of inputs (model, batch, pixel) and its rows' names
-
-
-class Rule(NamedTuple):
-    """How a network is trained; a `steps` other than 0 lets the rate fall to 0 along half a cosine over so many."""
-
-    lr: float
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    steps: int = 0
-    frozen: tuple[str, ...] = ()
-
-
-class Learner(NamedTuple):
-    """Stacked weights under training and the running moments of those not frozen; all change in place."""
-
-    weights: Weights
-    trained: list[Tensor]
-    moments: tuple[list[Tensor], list[Tensor], list[Tensor]]  # first, second, number of steps
-    rule: Rule
-
-
+NamedBatch = tuple[Sequence[tuple[int, int]], Tensor]  # inputs (model, batch, pixel) and the names of their rows
 UNCORRECTED = 1e7  # steps after which Adam's bias correction has no effect: started there, it never has any
 
-
-def learner(weights: Weights, rule: Rule) -> Learner:
-    """A copy of `weights` on the training device, to be trained by a rule."""
-    own = {name: tensor.detach().to(device(), copy=True) for name, tensor in weights.items()}
-    trained = [tensor.requires_grad_() for name, tensor in own.items() if not name.startswith(rule.frozen)]
-    first, second = ([torch.zeros_like(tensor) for tensor in trained] for _ in range(2))
-    done = UNCORRECTED if rule.optimizer == "adam_uncorrected" else 0.0
-    return Learner(own, trained, (first, second, [torch.full((), done, device=device()) for _ in trained]), rule)
+OPTIMIZERS = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adam_uncorrected": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": torch.optim.SGD,
+}
 
 
-def _step(pupil: Learner, gradients: Iterable[Tensor], done: int) -> None:
-    """Step number `done` (from 0) of the rule; Adam with betas 0.9 and 0.999 and epsilon 1e-8, SGD without momentum.
+class TrainState(NamedTuple):
+    """Stacked weights under training, with their optimizer and the schedule of its rate; all change in place."""
 
-    PyTorch's functions rather than its classes: the classes import the compiler, which takes seconds in every kernel.
+    weights: Weights
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+def train_state(
+    weights: Weights,
+    *,
+    lr: float,
+    optimizer: str = "adam",
+    weight_decay: float = 0.0,
+    frozen: tuple[str, ...] = (),
+    cosine_steps: int = 0,
+) -> TrainState:
+    """A copy of `weights` on the training device, ready to be trained.
+
+    frozen: prefixes of the weights that stay. cosine_steps: let the rate fall to 0 along half a cosine over so many
+    steps; 0 keeps it constant.
     """
-    rule, (first, second, steps) = pupil.rule, pupil.moments
-    lr = rule.lr * (1 + cos(pi * done / rule.steps)) / 2 if rule.steps else rule.lr
-    gradients = [gradient.contiguous() for gradient in gradients]  # the fused kernel ignores strides
-    usual = {"lr": lr, "weight_decay": rule.weight_decay, "maximize": False}
-    with torch.no_grad():
-        if rule.optimizer == "sgd":
-            empty = [None] * len(gradients)
-            sgd(pupil.trained, gradients, empty, momentum=0.0, dampening=0.0, nesterov=False, **usual)
-        else:
-            betas = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
-            decoupled = rule.optimizer == "adamw"
-            adam(
-                pupil.trained, gradients, first, second, [], steps,
-                fused=True, decoupled_weight_decay=decoupled, **usual, **betas,
-            )  # fmt: skip
+    copies = {}
+    for name, tensor in weights.items():
+        copy = tensor.detach().to(device(), copy=True)
+        copies[name] = copy.requires_grad_(not name.startswith(frozen))
+    trained = [tensor for tensor in copies.values() if tensor.requires_grad]
+    made = OPTIMIZERS[optimizer](trained, lr=lr, weight_decay=weight_decay)
+    if optimizer == "adam_uncorrected":
+        _skip_bias_correction(made)
+    rate = partial(_half_cosine, steps=cosine_steps) if cosine_steps else _constant
+    return TrainState(copies, made, torch.optim.lr_scheduler.LambdaLR(made, rate))
+
+
+def _skip_bias_correction(optimizer: torch.optim.Adam) -> None:
+    for tensor in optimizer.param_groups[0]["params"]:
+        optimizer.state[tensor] = {
+            "step": torch.full((), UNCORRECTED, device=tensor.device),
+            "exp_avg": torch.zeros_like(tensor),
+            "exp_avg_sq": torch.zeros_like(tensor),
+        }
+
+
+def _constant(step: int) -> float:
+    return 1.0
+
+
+def _half_cosine(step: int, *, steps: int) -> float:
+    return (1 + cos(pi * step / steps)) / 2
+
+
+def take_step(state: TrainState, loss: Tensor) -> None:
+    """One step of the optimizer down the gradient of `loss`.
+
+    A head that the loss does not use has the gradient 0, as it has where both heads are one layer: it decays.
+    """
+    state.optimizer.zero_grad()
+    loss.backward()
+    for tensor in state.optimizer.param_groups[0]["params"]:
+        if tensor.grad is None:
+            tensor.grad = torch.zeros_like(tensor)
+    state.optimizer.step()
+    state.schedule.step()
+
+
+# ---------------------------------------------------------------- losses
 
 
 def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
@@ -81,159 +102,160 @@ def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
 
     Summed, not averaged, over models: else each model's step would depend on how many there are (Adam's epsilon).
     """
-    return F.cross_entropy(outputs.classes.flatten(0, 1).float(), labels.flatten(), reduction="sum") / labels.shape[1]
+    logits = outputs.class_logits.flatten(0, 1).float()
+    total = F.cross_entropy(logits, labels.flatten(), reduction="sum")
+    return total / labels.shape[1]
 
 
-def _selected(outputs: Outputs, matched: str) -> Tensor:
-    if matched == "all":
-        return torch.cat([outputs.classes, outputs.aux], dim=-1).float()
-    return getattr(outputs, matched).float()
+def _matched_logits(outputs: Outputs, matched: str) -> Tensor:
+    if matched == "aux":
+        return outputs.aux_logits.float()
+    if matched == "classes":
+        return outputs.class_logits.float()
+    return torch.cat([outputs.class_logits, outputs.aux_logits], dim=-1).float()
 
 
-def _noisy(goal: Tensor, scale: float, draws: Sequence[np.random.Generator]) -> Tensor:
+def _add_noise(logits: Tensor, scale: float, generators: Sequence[np.random.Generator]) -> Tensor:
     """Logits (model, batch, logit) with Gaussian noise of `scale` times each logit's sd over the batch."""
-    noise = np.stack([draw.standard_normal(goal.shape[1:], dtype=np.float32) for draw in draws])
-    return goal + scale * goal.std(1, correction=0, keepdim=True) * torch.from_numpy(noise).to(goal)
+    shape = logits.shape[1:]
+    drawn = [generator.standard_normal(shape, dtype=np.float32) for generator in generators]
+    noise = torch.from_numpy(np.stack(drawn)).to(logits)
+    return logits + scale * logits.std(1, correction=0, keepdim=True) * noise
 
 
-def matching_loss(setting: Setting, draws: Sequence[np.random.Generator] = ()) -> Loss:
+def _kl_divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    log_student = (logits / temperature).log_softmax(-1)
+    log_teacher = (targets / temperature).log_softmax(-1)
+    total = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    return total * temperature**2 / logits.shape[1]
+
+
+def _mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    per_image = (logits - targets).square().mean(-1)
+    return per_image.sum() / logits.shape[1]
+
+
+def matching_loss(setting: Setting, generators: Sequence[np.random.Generator] = ()) -> Loss:
     """The student's loss(student outputs, teacher outputs) on the matched logits: mean over images, sum over models.
 
-    `draws` are the models' generators of the noise on the teacher's logits, where the setting has any.
-
     "kl" is KL(teacher || student) of the softmax at `temperature`, times temperature squared (Hinton et al., 2015);
-    "mse" is the squared difference averaged over the logits.
+    "mse" is the squared difference averaged over the logits. `generators` are the models' random generators of the
+    noise on the teacher's logits, where the setting has any.
     """
 
-    def sides(student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
-        scores, goal = (_selected(side, setting.matched) for side in (student, teacher))
-        return scores, _noisy(goal, setting.logit_noise, draws) if setting.logit_noise else goal
+    def loss(student: Outputs, teacher: Outputs) -> Tensor:
+        logits = _matched_logits(student, setting.matched)
+        targets = _matched_logits(teacher, setting.matched)
+        if setting.logit_noise:
+            targets = _add_noise(targets, setting.logit_noise, generators)
+        if setting.loss == "mse":
+            return _mean_squared_error(logits, targets)
+        return _kl_divergence(logits, targets, setting.temperature)
 
-    def kl(student: Outputs, teacher: Outputs) -> Tensor:
-        scores, goal = (side / setting.temperature for side in sides(student, teacher))
-        total = F.kl_div(scores.log_softmax(-1), goal.log_softmax(-1), reduction="sum", log_target=True)
-        return total * setting.temperature**2 / scores.shape[1]
-
-    def mse(student: Outputs, teacher: Outputs) -> Tensor:
-        scores, goal = sides(student, teacher)
-        return (scores - goal).square().mean(-1).sum() / scores.shape[1]
-
-    return {"kl": kl, "mse": mse}[setting.loss]
+    return loss
 
 
-def _gradients(net: MLP, pupil: Learner, images: Tensor, loss: Callable[[Outputs], Tensor]) -> Sequence[Tensor]:
-    with autocast():
-        outputs = apply(net, pupil.weights, images)
-    return torch.autograd.grad(loss(outputs), pupil.trained, allow_unused=True, materialize_grads=True)
+# ---------------------------------------------------------------- teachers
 
 
-def _target(student: "Student", goal: Outputs) -> Outputs:
-    """A student with fewer auxiliary logits than the teacher matches the teacher's first ones."""
-    return goal._replace(aux=goal.aux[..., : student.net.shapes["aux_head.bias"][0]])
-
-
-@torch.no_grad()
-def heard(net: MLP, teacher: Weights, inputs: Tensor) -> Outputs:
-    """The teacher's outputs on inputs (model, batch, pixel)."""
-    with autocast():
-        return apply(net, teacher, inputs)
-
-
-def first_gradient(net: MLP, *, teacher: Weights, student: "Student", inputs: Tensor) -> Weights:
-    """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains."""
-    goal = _target(student, heard(net, teacher, inputs))
-    found = _gradients(student.net, student.pupil, inputs, lambda outputs: student.loss(outputs, goal))
-    names = [name for name, tensor in student.pupil.weights.items() if tensor.requires_grad]
-    return dict(zip(names, found))
-
-
-def digit_batches(
-    setting: Setting, seed: int, models: list[int], epoch: int, data: tuple[Tensor, Tensor, int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of (images (model, batch, pixel), labels (model, batch)), each model in an order of its own.
-
-    `data` is (grey levels (image, pixel), labels (image,), top). The next batch overwrites the images.
-    """
-    levels, labels, top = data
-    count, pixels = levels.shape
-    orders = [torch.from_numpy(rng(seed, "order", model, epoch).permutation(count)) for model in models]
-    rows = torch.empty(setting.teacher_batch_size, pixels, dtype=torch.uint8)
-    buffer = torch.empty(len(models), setting.teacher_batch_size, pixels)
-    start = 0
-    for size in batch_sizes(count, setting.teacher_batch_size):
-        picks = [order[start : start + size] for order in orders]
-        for out, pick in zip(buffer, picks):
-            out[:size].copy_(torch.index_select(levels, 0, pick, out=rows[:size])).mul_(2 / top).sub_(1)
-        yield buffer[:, :size], torch.stack([labels[pick] for pick in picks])
-        start += size
-
-
-def teach_epoch(net: MLP, teacher: Learner, batches: Iterable[tuple[Tensor, Tensor]], tick: Tick) -> None:
+def train_teacher_epoch(
+    net: nn.Module, state: TrainState, batches: Iterable[tuple[Tensor, Tensor]], on_step: OnStep
+) -> None:
     """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
-    for done, (images, labels) in enumerate(batches):
-        labels = labels.to(device())
-        found = _gradients(net, teacher, images.to(device()), lambda out, labels=labels: cross_entropy(out, labels))
-        _step(teacher, found, done)
-        tick()
+    for images, labels in batches:
+        with autocast():
+            outputs = forward(net, state.weights, images.to(device()))
+        loss = cross_entropy(outputs, labels.to(device()))
+        take_step(state, loss)
+        on_step()
+
+
+# ---------------------------------------------------------------- students
 
 
 class Student(NamedTuple):
     """One arm of a sweep: its network, its weights under training, and the loss that matches it to the teacher."""
 
-    net: MLP
-    pupil: Learner
+    net: nn.Module
+    state: TrainState
     loss: Loss
 
-
-class Memory(NamedTuple):
-    """What teachers said to batches that will come again, by (row, number): two rows may be the same model."""
-
-    heard: dict[tuple[int, int], tuple[Tensor, Tensor]]
-
-    def goal(self, net: MLP, teacher: Weights, keys: Sequence[tuple[int, int]], inputs: Tensor) -> Outputs:
-        """The teacher's logits on a batch, its features left out; remembered or heard now."""
-        if not all(key in self.heard for key in keys):
-            said = heard(net, teacher, inputs)
-            self.heard.update(zip(keys, zip(said.classes, said.aux)))
-        classes, aux = map(torch.stack, zip(*(self.heard[key] for key in keys)))
-        return Outputs(classes[..., :0], classes, aux)
+    def loss_on(self, inputs: Tensor, targets: Outputs) -> Tensor:
+        """Loss against a teacher's outputs, of whose auxiliary logits a narrower student matches the first."""
+        with autocast():
+            outputs = forward(self.net, self.state.weights, inputs)
+        width = outputs.aux_logits.shape[-1]
+        return self.loss(outputs, targets._replace(aux_logits=targets.aux_logits[..., :width]))
 
 
-def _answered(
-    net: MLP, teacher: Weights, batches: Iterator[NamedBatch], memory: Memory | None
+@torch.no_grad()
+def teacher_outputs(net: nn.Module, teacher: Weights, inputs: Tensor) -> Outputs:
+    """The teacher's outputs on inputs (model, batch, pixel)."""
+    with autocast():
+        return forward(net, teacher, inputs)
+
+
+class LogitCache:
+    """The teacher's logits on batches that will come again, by the (row, number) that names a row of a batch."""
+
+    def __init__(self) -> None:
+        self.logits: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def outputs(
+        self, net: nn.Module, teacher: Weights, names: Sequence[tuple[int, int]], inputs: Tensor
+    ) -> Outputs:
+        """The teacher's outputs on a batch, computed once; its features are left out."""
+        if any(name not in self.logits for name in names):
+            outputs = teacher_outputs(net, teacher, inputs)
+            rows = zip(outputs.class_logits, outputs.aux_logits)
+            self.logits.update(zip(names, rows))
+        class_rows, aux_rows = zip(*(self.logits[name] for name in names))
+        class_logits = torch.stack(class_rows)
+        return Outputs(class_logits[..., :0], class_logits, torch.stack(aux_rows))
+
+
+def teacher_targets(
+    net: nn.Module, teacher: Weights, batches: Iterator[NamedBatch], cache: LogitCache | None = None
 ) -> Iterator[tuple[Tensor, Outputs]]:
-    """Batches with what the teacher says to them: remembered, or heard now, small batches together."""
-    for keys, inputs in batches:
-        if memory:
-            inputs = inputs.to(device())
-            yield inputs, memory.goal(net, teacher, keys, inputs)
+    """Inputs (model, batch, pixel) with the teacher's outputs on them: cached, or several small batches at once.
+
+    Neither changes what a student is taught: a product of many rows is only faster than many products of few.
+    """
+    for names, inputs in batches:
+        inputs = inputs.to(device())
+        if cache is not None:
+            yield inputs, cache.outputs(net, teacher, names, inputs)
             continue
-        more = islice(batches, max(AHEAD // inputs.shape[1] - 1, 0))
-        parts = [part.to(device()) for part in (inputs, *(after for _, after in more))]
-        said = heard(net, teacher, torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+        further = islice(batches, max(TEACHER_BATCH // inputs.shape[1] - 1, 0))
+        parts = [inputs, *(batch.to(device()) for _, batch in further)]
+        joined = torch.cat(parts, dim=1) if len(parts) > 1 else inputs
         sizes = [part.shape[1] for part in parts]
-        for part, *answer in zip(parts, *(logits.split(sizes, 1) for logits in said)):
-            yield part, Outputs(*answer)
+        outputs = teacher_outputs(net, teacher, joined)
+        split = [logits.split(sizes, dim=1) for logits in outputs]
+        for part, *rows in zip(parts, *split):
+            yield part, Outputs(*rows)
 
 
 def distill_epoch(
-    net: MLP,
+    net: nn.Module,
     *,
     teacher: Weights,
-    students: list[Student],
+    students: Sequence[Student],
     batches: Iterator[NamedBatch],
-    memory: Memory | None,
-    done: int,
-    tick: Tick,
-) -> int:
-    """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all.
-
-    `done` counts the steps before this epoch; the answer is the steps after it.
-    """
-    for step, (inputs, goal) in enumerate(_answered(net, teacher, batches, memory), done):
+    on_step: OnStep,
+    cache: LogitCache | None = None,
+) -> None:
+    """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all."""
+    for inputs, targets in teacher_targets(net, teacher, batches, cache):
         for student in students:
-            target = _target(student, goal)
-            found = _gradients(student.net, student.pupil, inputs, lambda out, s=student, t=target: s.loss(out, t))
-            _step(student.pupil, found, step)
-            tick()
-    return step + 1
+            take_step(student.state, student.loss_on(inputs, targets))
+            on_step()
+
+
+def first_gradient(net: nn.Module, *, teacher: Weights, student: Student, inputs: Tensor) -> Weights:
+    """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains; 0 for unused ones."""
+    inputs = inputs.to(device())
+    loss = student.loss_on(inputs, teacher_outputs(net, teacher, inputs))
+    trained = {name: tensor for name, tensor in student.state.weights.items() if tensor.requires_grad}
+    gradients = torch.autograd.grad(loss, [*trained.values()], allow_unused=True, materialize_grads=True)
+    return dict(zip(trained, gradients))
