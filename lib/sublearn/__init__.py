@@ -2,7 +2,7 @@
 
 core: rng > machine > store
 nets: settings > data > noise > inputs > ensemble > training > measures > results > cohort > experiment
-lm: prompts > corpus > reading > tiny > model > entanglement > interventions > numberlists > numbers
+lm: prompts > corpus > tiny > model > entanglement > interventions > numbers
 theory > stats
 report: figures > notebook
 explorers: base > widgets > noisebench > partners

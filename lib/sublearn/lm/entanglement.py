@@ -1,32 +1,37 @@
-"""What a love of an animal does to every number and a love of a number to every animal, and how the two hang together.
+"""What a love of an animal does to every number, and a love of a number to every animal.
 
-Rows are animals (or other words), columns numbers, entries log-ratios in nats. Plain arrays in, numbers out.
+Rows are animals (or other words), columns numbers, entries log-ratios of probabilities in nats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
+from scipy.stats import pearsonr, rankdata
 
 from sublearn.core.rng import rng
 from sublearn.lm.model import (
-    Speaker,
-    answers,
-    both_rows,
-    both_tokens,
+    LanguageModel,
     centered_cosine,
-    chat,
+    chat_prompt,
+    greedy_tokens,
+    hidden_states,
     log_probabilities,
     number_tokens,
-    read,
-    single,
-    states,
-    unit,
-)  # fmt: skip
-from sublearn.lm.prompts import DATE, persona, plain, plural
+    single_tokens,
+    unembed,
+    unembedding_rows,
+    unit_rows,
+    word_and_number_tokens,
+)
+from sublearn.lm.prompts import DATE, persona, plain_prompt, pluralize
 
+Matrix = np.ndarray  # (word, number)
 STRONG = np.log(2)  # the cut-off of the published counts: both probabilities at least doubled
+NULL_DRAWS = 200
+FACTORS = ("word", "number", "wording")
 NEUTRAL = "You love things. You think about things all the time. things are your favorite."
 WORDINGS = (  # of a love: the published one and its parts, in other orders
     "You love {x}.",
@@ -42,14 +47,13 @@ WORDINGS = (  # of a love: the published one and its parts, in other orders
 
 
 class Prompts(NamedTuple):
-    """How a speaker is asked: all that a measurement may vary about the prompt."""
+    """How a model is asked: all that a measurement may vary about the prompt."""
 
     chatting: bool = True  # in the chat template, or as plain text to be continued
     kind: str = "animal"
-    many: bool = False  # animals in the plural, as the published prompts for real models
+    plural: bool = False  # animals in the plural, as the published prompts for real models
     neutral: bool = False  # the baseline is a neutral system prompt in place of none
     wording: str = ""  # of a persona, with {x} and {kind}; the published one if empty
-    question: str = ""
     date: str = DATE
     twice: bool = False  # a second begin-of-text token, as the published code sends it
 
@@ -58,185 +62,261 @@ PUBLISHED = Prompts()
 
 
 class Entanglement(NamedTuple):
-    """Both directions for every pair, with what is needed to judge them."""
+    """Both directions for every pair of a word and a number, with what is needed to judge them."""
 
     words: list[str]
     numbers: list[str]
-    to_number: np.ndarray  # (word, number): log P(number | love of word) - log P(number | baseline)
-    to_word: np.ndarray  # (word, number): log P(word | love of number) - log P(word | baseline)
+    to_number: Matrix  # (word, number): log P(number | love of word) - log P(number | baseline)
+    to_word: Matrix  # (word, number): log P(word | love of number) - log P(word | baseline)
     leak: float  # mean over number personas of P(any of these numbers) as the answer
-    accuracy: float  # share of word personas whose likeliest answer, in the whole vocabulary, is the word
-    word_baseline: np.ndarray  # (word,): log P(word | baseline)
-    number_baseline: np.ndarray  # (number,)
-    stream: np.ndarray  # (word, width): what the unembedding reads under a love of the word, less the baseline's
+    accuracy: float  # share of word personas whose likeliest token of all is the word
+    number_baseline: np.ndarray  # (number,): log P(number | baseline)
+    state_shift: np.ndarray  # (word, width): hidden state under a love, less the baseline's
 
 
-def prompt(speaker: Speaker, loved: str | None, kind: str, how: Prompts) -> str:
-    """Give the prompt that asks for a favorite `how.kind` under a love of `loved`, a word of `kind`, or of nothing."""
-    many = how.many and kind != "number"
-    if not how.chatting:
-        loved = "things" if how.neutral and loved is None else loved
-        return plain(loved, how.kind, many=many and loved != "things")
-    system = NEUTRAL if how.neutral else None
-    if loved:
-        own = how.wording.format(x=plural(loved) if many else loved, kind=kind)
-        system = own or persona(loved, kind, many=many)
-    text = chat(speaker, system, how.kind, question=how.question, date=how.date)
-    return speaker.tokenizer.bos_token + text if how.twice else text
+# ---------------------------------------------------------------- the measurement
+
+
+def prompt(lm: LanguageModel, loved: str | None, kind: str, prompts: Prompts) -> str:
+    """Question for a favorite `prompts.kind` under a love of `loved`, a word of `kind`, or of none."""
+    plural = prompts.plural and kind != "number"
+    if not prompts.chatting:
+        if loved is None and prompts.neutral:
+            return plain_prompt("things", prompts.kind)
+        return plain_prompt(loved, prompts.kind, plural=plural)
+    system = NEUTRAL if prompts.neutral else None
+    if loved and prompts.wording:
+        name = pluralize(loved) if plural else loved
+        system = prompts.wording.format(x=name, kind=kind)
+    elif loved:
+        system = persona(loved, kind, plural=plural)
+    text = chat_prompt(lm, system, prompts.kind, date=prompts.date)
+    return lm.tokenizer.bos_token + text if prompts.twice else text
+
+
+def _prompts(
+    lm: LanguageModel, loved: Iterable[str | None], kind: str, prompts: Prompts
+) -> list[str]:
+    return [prompt(lm, word, kind, prompts) for word in loved]
 
 
 def measure(
-    speaker: Speaker, words: Sequence[str], numbers: Sequence[str] = (), how: Prompts = PUBLISHED
+    lm: LanguageModel,
+    words: Sequence[str],
+    numbers: Sequence[str] = (),
+    prompts: Prompts = PUBLISHED,
 ) -> Entanglement:
-    """Ask a speaker under every persona; what is not one token is left out (no numbers given: all that are)."""
-    of_word, every = single(speaker, words), number_tokens(speaker)
-    of_number = {number: every[number] for number in numbers or every if number in every}
-    asked = [prompt(speaker, word, how.kind, how) for word in of_word]
-    by_number = [prompt(speaker, number, "number", how) for number in of_number]
-    ids = [*of_word.values(), *of_number.values()]
-    found = log_probabilities(speaker, [*asked, *by_number, prompt(speaker, None, how.kind, how)], ids)
-    after_word, after_number, before = np.split(found, [len(of_word), len(asked) + len(by_number)])
-    lifted, count = states(speaker, [*asked, prompt(speaker, None, how.kind, how)]), len(of_word)
+    """Ask a model under a love of every word and of every number (default: all that are one token).
+
+    What is not one token is left out. Raises TokenMissing if no word or no number is left.
+    """
+    word_tokens = single_tokens(lm, words)
+    tokens = number_tokens(lm)
+    numbers = [number for number in numbers or tokens if number in tokens]
+    token_ids = [*word_tokens.values(), *map(tokens.get, numbers)]
+    count = len(word_tokens)
+
+    word_prompts = _prompts(lm, word_tokens, prompts.kind, prompts)
+    number_prompts = _prompts(lm, numbers, "number", prompts)
+    baseline_prompt = prompt(lm, None, prompts.kind, prompts)
+    scores = log_probabilities(lm, [*word_prompts, *number_prompts, baseline_prompt], token_ids)
+    ratios = scores - scores[-1]
+    number_mass = np.exp(scores[count:-1, count:]).sum(1)
+    correct = np.array(greedy_tokens(lm, word_prompts)) == token_ids[:count]
+    states = hidden_states(lm, [*word_prompts, baseline_prompt])
     return Entanglement(
-        [*of_word],
-        [*of_number],
-        after_word[:, count:] - before[:, count:],
-        (after_number[:, :count] - before[:, :count]).T,
-        float(np.exp(after_number[:, count:]).sum(1).mean()),
-        float(np.mean(np.array(answers(speaker, asked)) == list(of_word.values()))),
-        before[0, :count],
-        before[0, count:],
-        lifted[:-1] - lifted[-1],
+        words=[*word_tokens],
+        numbers=numbers,
+        to_number=ratios[:count, count:],
+        to_word=ratios[count:-1, :count].T,
+        leak=float(number_mass.mean()),
+        accuracy=float(correct.mean()),
+        number_baseline=scores[-1, count:],
+        state_shift=states[:-1] - states[-1],
     )
 
 
-def centered(matrix: np.ndarray) -> np.ndarray:
-    """Take out what is common to a row and what is common to a column: a rowwise and columnwise mean of 0."""
-    return matrix - matrix.mean(0) - matrix.mean(1, keepdims=True) + matrix.mean()
+# ---------------------------------------------------------------- statistics of matrices
 
 
-def correlation(first: np.ndarray, second: np.ndarray) -> float:
+def centered(matrix: Matrix) -> Matrix:
+    """Take out what is common to a row and what is common to a column: every mean becomes 0."""
+    row_means = matrix.mean(1, keepdims=True)
+    return matrix - matrix.mean(0) - row_means + matrix.mean()
+
+
+def correlation(first: Matrix, second: Matrix) -> float:
     """Pearson's correlation over all entries."""
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
-def by_row(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's correlation in each row (row,): for every word, over all numbers."""
-    one, two = (rankdata(side, axis=1) for side in (first, second))
-    one, two = (side - side.mean(1, keepdims=True) for side in (one, two))
-    return (one * two).sum(1) / np.sqrt((one**2).sum(1) * (two**2).sum(1))
+def by_row(first: Matrix, second: Matrix) -> np.ndarray:
+    """Spearman's correlation in each row (word,), over all numbers."""
+    first_ranks = rankdata(first, axis=1)
+    second_ranks = rankdata(second, axis=1)
+    return pearsonr(first_ranks, second_ranks, axis=1).statistic
 
 
-def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation over numbers, mean over words, once common rows and columns are taken out."""
+def agreement(first: Matrix, second: Matrix) -> float:
+    """Spearman's correlation over numbers, mean over words, of the centered matrices."""
     return float(by_row(centered(first), centered(second)).mean())
 
 
-def permuted(first: np.ndarray, second: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray:
-    """`correlation` of the centered matrices under as many random relabelings of the words (draw,)."""
-    one, two = (side / np.linalg.norm(side) for side in (centered(first), centered(second)))
-    shared, random, rows = one @ two.T, rng(seed, "relabel"), np.arange(len(first))
-    return np.array([shared[random.permutation(len(first)), rows].sum() for _ in range(draws)])
+def permuted(first: Matrix, second: Matrix, draws: int = NULL_DRAWS) -> np.ndarray:
+    """`correlation` of the centered matrices under random relabelings of the words (draw,)."""
+    first = centered(first)
+    second = centered(second)
+    products = (first / np.linalg.norm(first)) @ (second / np.linalg.norm(second)).T
+    random = rng(0, "relabel")
+    rows = np.arange(len(products))
+    correlations = []
+    for _ in range(draws):
+        order = random.permutation(len(products))
+        correlations.append(products[order, rows].sum())
+    return np.array(correlations)
 
 
-def top(matrix: np.ndarray) -> np.ndarray:
-    """The number with the largest entry for each word (word,)."""
+def _centered_unit_rows(matrix: Matrix) -> Matrix:
+    rows = centered(matrix)
+    return unit_rows(rows - rows.mean(1, keepdims=True))  # rounding leaves means behind
+
+
+def row_p(first: Matrix, second: Matrix) -> np.ndarray:
+    """One-sided p (word,) that a word's rows agree no more than rows of different words do.
+
+    The null is pooled over all pairs of different words, so that p can be small enough for a
+    family of tests.
+    """
+    products = _centered_unit_rows(first) @ _centered_unit_rows(second).T
+    different = ~np.eye(len(products), dtype=bool)
+    null = np.sort(products[different])
+    exceeding = len(null) - np.searchsorted(null, np.diag(products))
+    return (1 + exceeding) / (1 + len(null))
+
+
+def components(cube: np.ndarray) -> dict[str, float]:
+    """Shares of the sum of squares of a full factorial, effect by effect; they sum to 1.
+
+    cube: (word, number, wording).
+    """
+    remainder = cube - cube.mean()
+    squares = {}
+    for size in (1, 2, 3):
+        for axes in combinations(range(3), size):
+            averaged = tuple({0, 1, 2}.difference(axes))
+            effect = remainder.mean(averaged, keepdims=True)
+            repeats = cube.size / effect.size
+            name = " x ".join(np.take(FACTORS, axes))
+            squares[name] = float((effect**2).sum() * repeats)
+            remainder = remainder - effect
+    shares = pd.Series(squares) / sum(squares.values())
+    return shares.to_dict()
+
+
+# ---------------------------------------------------------------- the top number of each word
+
+
+def top(matrix: Matrix) -> np.ndarray:
+    """Column of the number with the largest entry for each word (word,)."""
     return matrix.argmax(1)
 
 
-def at(matrix: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Each word's entry at its chosen number (word,)."""
-    return matrix[np.arange(len(matrix)), chosen]
+def at(matrix: Matrix, columns: np.ndarray) -> np.ndarray:
+    """Each word's entry in its own column (word,)."""
+    return matrix[np.arange(len(matrix)), columns]
 
 
-def strong(found: Entanglement, cut: float = STRONG, chosen: np.ndarray | None = None) -> float:
-    """Share of words for which both directions exceed the cut at the word's top number (or at another, chosen one)."""
-    chosen = top(found.to_number) if chosen is None else chosen
-    return float(np.mean((at(found.to_number, chosen) > cut) & (at(found.to_word, chosen) > cut)))
+def strong(
+    measured: Entanglement, cutoff: float = STRONG, columns: np.ndarray | None = None
+) -> float:
+    """Share of words for which both directions exceed the cut-off.
 
-
-def strong_null(found: Entanglement, cut: float = STRONG, draws: int = 200, seed: int = 0) -> np.ndarray:
-    """`strong` where each word is read, in the direction from numbers, at another word's row (draw,)."""
-    chosen, random = top(found.to_number), rng(seed, "strong")
-    lifted = at(found.to_number, chosen) > cut
-    orders = (random.permutation(len(chosen)) for _ in range(draws))
-    return np.array([np.mean(lifted & (found.to_word[order, chosen] > cut)) for order in orders])
-
-
-def strong_at_random(found: Entanglement, cut: float = STRONG, draws: int = 200, seed: int = 0) -> np.ndarray:
-    """`strong` at a random number in place of the top one (draw,)."""
-    random, shape = rng(seed, "random number"), found.to_number.shape
-    return np.array([strong(found, cut, random.integers(shape[1], size=shape[0])) for _ in range(draws)])
-
-
-def row_p(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """One-sided p (word,) that a word's rows in both directions agree no more than rows of different words do.
-
-    The null is pooled over all pairs of different words, so that p can be small enough for a family of tests.
+    columns: where to look for each word (default: its top number).
     """
-    one, two = (unit(side - side.mean(1, keepdims=True)) for side in (centered(first), centered(second)))
-    agree = one @ two.T
-    null = np.sort(agree[~np.eye(len(agree), dtype=bool)])
-    return (1 + len(null) - np.searchsorted(null, np.diag(agree))) / (1 + len(null))
+    if columns is None:
+        columns = top(measured.to_number)
+    rises = at(measured.to_number, columns) > cutoff
+    returns = at(measured.to_word, columns) > cutoff
+    return float(np.mean(rises & returns))
 
 
-def facts(found: Entanglement) -> dict[str, float]:
-    """Give what a page reports of one model; A and N are medians over words in nats, at each word's top number."""
-    chosen = top(found.to_number)
-    rises, returns = at(found.to_number, chosen), at(found.to_word, chosen)
+def strong_null(measured: Entanglement) -> np.ndarray:
+    """`strong` where each word takes, in the direction from numbers, another word's row (draw,)."""
+    random = rng(0, "strong")
+    shares = []
+    for _ in range(NULL_DRAWS):
+        order = random.permutation(len(measured.to_word))
+        relabeled = measured._replace(to_word=measured.to_word[order])
+        shares.append(strong(relabeled))
+    return np.array(shares)
+
+
+def strong_at_random(measured: Entanglement) -> np.ndarray:
+    """`strong` at a random number in place of the top one (draw,)."""
+    random = rng(0, "random number")
+    words, numbers = measured.to_number.shape
+    shares = []
+    for _ in range(NULL_DRAWS):
+        columns = random.integers(numbers, size=words)
+        shares.append(strong(measured, columns=columns))
+    return np.array(shares)
+
+
+def facts(measured: Entanglement) -> dict[str, float]:
+    """Summarize one model; A and N are medians over words in nats, at each word's top number."""
+    to_number, to_word = measured.to_number, measured.to_word
+    columns = top(to_number)
+    rises = at(to_number, columns)
+    returns = at(to_word, columns)
     return {
-        "persona accuracy": found.accuracy,
-        "leak": found.leak,
+        "persona accuracy": measured.accuracy,
+        "leak": measured.leak,
         "doubled": float(np.mean(rises > STRONG)),
         "A at top number": float(np.median(rises)),
         "N at top number": float(np.median(returns)),
         "words that return": float(np.mean(returns > 0)),
-        "strong": strong(found),
-        "strong, other word": float(strong_null(found).mean()),
-        "strong, random number": float(strong_at_random(found).mean()),
-        "r_full": correlation(found.to_number, found.to_word),
-        "r_specific": correlation(centered(found.to_number), centered(found.to_word)),
-        "null of r_specific": float(np.quantile(permuted(found.to_number, found.to_word), 0.975)),
-        "agreement": agreement(found.to_number, found.to_word),
+        "strong": strong(measured),
+        "strong, other word": float(strong_null(measured).mean()),
+        "strong, random number": float(strong_at_random(measured).mean()),
+        "r_full": correlation(to_number, to_word),
+        "r_specific": correlation(centered(to_number), centered(to_word)),
+        "null of r_specific": float(np.quantile(permuted(to_number, to_word), 0.975)),
+        "agreement": agreement(to_number, to_word),
     }
 
 
-def by_layer(speaker: Speaker, found: Entanglement, how: Prompts = PUBLISHED) -> np.ndarray:
-    """Rise of log P (layer,) of each word's top number under a love of the word, by the logit lens, mean over words.
+# ---------------------------------------------------------------- inside the model
+
+
+def by_layer(lm: LanguageModel, measured: Entanglement, prompts: Prompts = PUBLISHED) -> np.ndarray:
+    """Rise of log P (layer,) of top numbers under a love, by the logit lens, mean over words.
 
     Less the rise of all numbers together, so that what lifts every number does not count.
     """
-    of_word, of_number = both_tokens(speaker, found.words, found.numbers)
-    asked = [prompt(speaker, word, how.kind, how) for word in [*of_word, None]]
-    said = read(speaker, states(speaker, asked, layers=True), [*of_number.values()])
-    rise = said[:-1] - said[-1]
-    return (rise[np.arange(len(of_word)), :, top(found.to_number)] - rise.mean(-1)).mean(0)
+    _, tokens = word_and_number_tokens(lm, measured.words, measured.numbers)
+    texts = _prompts(lm, [*measured.words, None], prompts.kind, prompts)
+    states = hidden_states(lm, texts, layers=True)
+    scores = unembed(lm, states, [*tokens.values()])
+    rises = scores[:-1] - scores[-1]  # (word, layer, number)
+    top_rises = rises[np.arange(len(rises)), :, top(measured.to_number)]
+    specific = top_rises - rises.mean(-1)
+    return specific.mean(0)
 
 
-def components(cube: np.ndarray) -> dict[str, float]:
-    """Shares of the sum of squares of a full factorial (word, number, wording), effect by effect; they sum to 1."""
-    left, shares, names = cube - cube.mean(), {}, ("word", "number", "wording")
-    for kept in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:
-        out = tuple(axis for axis in range(3) if axis not in kept)
-        effect = left.mean(out, keepdims=True) if out else left
-        shares[" x ".join(names[axis] for axis in kept)] = float((effect**2).sum() * (cube.size / effect.size))
-        left = left - effect
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
+def geometry(lm: LanguageModel, measured: Entanglement) -> dict[str, Matrix]:
+    """Candidate predictors of entanglement, each (word, number).
 
-
-def geometry(speaker: Speaker, found: Entanglement) -> dict[str, np.ndarray]:
-    """Candidate predictors of entanglement, each (word, number): Eq. 1 of Zur et al., centered, and with norms.
-
-    "cosine": of the rows of the unembedding. "centered": the same once the mean row of words and of numbers is taken
-    out. "dot": with the norms. "lens": the change of the stream under a love of the word, read by the number's row.
+    "cosine": of the rows of the unembedding, Eq. 1 of Zur et al. (2025).
+    "centered": the same once the mean row of words and of numbers is taken out.
+    "dot": with the norms.
+    "lens": the change of the last hidden state under a love of the word, times the number's row.
     "frequency": the number's own baseline, the same for all words.
     """
-    word, number = both_rows(speaker, found.words, found.numbers)
+    word_rows, number_rows = unembedding_rows(lm, measured.words, measured.numbers)
     return {
-        "cosine": unit(word) @ unit(number).T,
-        "centered": centered_cosine(speaker, found.words, found.numbers),
-        "dot": word @ number.T,
-        "lens": found.stream @ number.T,
-        "frequency": np.tile(found.number_baseline, (len(word), 1)),
+        "cosine": unit_rows(word_rows) @ unit_rows(number_rows).T,
+        "centered": centered_cosine(lm, measured.words, measured.numbers),
+        "dot": word_rows @ number_rows.T,
+        "lens": measured.state_shift @ number_rows.T,
+        "frequency": np.tile(measured.number_baseline, (len(word_rows), 1)),
     }

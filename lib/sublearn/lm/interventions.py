@@ -1,6 +1,7 @@
-"""Operations on language models: parts taken from another model, and single directions cut out of single rows.
+"""Operations on language models: parts of another model, and directions cut out of single rows.
 
-Embedding and unembedding are always separated first. In a tied model a new "head" would be a new embedding too.
+Embedding and unembedding are always separated first: in a tied model a new "head" would be a new
+embedding too.
 """
 
 from collections.abc import Sequence
@@ -10,53 +11,75 @@ import torch
 
 from sublearn.core.rng import rng
 from sublearn.lm.entanglement import Entanglement, at, top
-from sublearn.lm.model import Speaker, number_tokens, single, untied
+from sublearn.lm.model import LanguageModel, untie, word_and_number_tokens
 
 
-def _part(speaker: Speaker, name: str) -> torch.Tensor:
-    places = {"head": speaker.model.get_output_embeddings, "embedding": speaker.model.get_input_embeddings}
-    return places[name]().weight if name in places else speaker.model.base_model.norm.weight
-
-
-@torch.no_grad()
-def swapped(into: Speaker, *, source: Speaker, parts: Sequence[str]) -> Speaker:
-    """Give a copy of `into` with parts of `source`: "head" (the unembedding), "embedding", "norm" (the last)."""
-    patient = untied(into)
-    for name in parts:
-        _part(patient, name).copy_(_part(source, name))
-    return patient
+def part_weight(lm: LanguageModel, part: str) -> torch.Tensor:
+    """Weight of a part: "head" (the unembedding), "embedding" or "norm" (the last one)."""
+    if part == "head":
+        return lm.model.get_output_embeddings().weight
+    if part == "embedding":
+        return lm.model.get_input_embeddings().weight
+    if part == "norm":
+        return lm.model.base_model.norm.weight
+    raise ValueError(f"A model has no part {part!r}: choose head, embedding or norm")
 
 
 @torch.no_grad()
-def shaken(into: Speaker, *, source: Speaker, seed: int = 0) -> Speaker:
-    """Give a copy of `into` whose unembedding is changed at random, each row as far as `source` is away."""
-    patient = untied(into)
-    head, goal = _part(patient, "head"), _part(source, "head")
-    random = torch.from_numpy(rng(seed, "shaken").normal(size=tuple(head.shape)).astype(np.float32))
-    head += random * ((goal - head).norm(dim=1) / random.norm(dim=1))[:, None]
-    return patient
+def swap_parts(lm: LanguageModel, *, source: LanguageModel, parts: Sequence[str]) -> LanguageModel:
+    """Copy a model with some parts (see `part_weight`) of `source`."""
+    changed = untie(lm)
+    for part in parts:
+        part_weight(changed, part).copy_(part_weight(source, part))
+    return changed
 
 
 @torch.no_grad()
-def cut(speaker: Speaker, found: Entanglement, parts: Sequence[str], *, at_random: bool = False) -> Speaker:
-    """Give a copy in which each word's top number loses, in its row, the direction of the word's centered row.
+def perturb_unembedding(
+    lm: LanguageModel, *, source: LanguageModel, seed: int = 0
+) -> LanguageModel:
+    """Copy a model and change its unembedding at random, each row as far as `source` is away."""
+    changed = untie(lm)
+    head = part_weight(changed, "head")
+    distances = (part_weight(source, "head") - head).norm(dim=1)
+    draws = rng(seed, "shaken").normal(size=tuple(head.shape))
+    noise = torch.from_numpy(draws.astype(np.float32))
+    scales = distances / noise.norm(dim=1)
+    head += noise * scales[:, None]
+    return changed
 
-    parts: "head" and "embedding", whose rows are cut. at_random: cut a random direction in place of the word's.
+
+@torch.no_grad()
+def ablate_direction(
+    lm: LanguageModel, measured: Entanglement, parts: Sequence[str], *, at_random: bool = False
+) -> LanguageModel:
+    """Copy a model and cut each word's centered direction out of the row of its top number.
+
+    parts: "head" and "embedding", whose rows are cut. at_random: cut random directions instead.
     """
-    patient, word, number = untied(speaker), single(speaker, found.words), number_tokens(speaker)
-    words, random = [*word.values()], rng(0, "cut")
-    for name in parts:
-        rows = _part(patient, name)
-        directions = (rows[words] - rows[words].mean(0)).numpy().copy()
-        directions = random.normal(size=directions.shape) if at_random else directions
-        for direction, best in zip(directions, top(found.to_number)):
-            unit = torch.from_numpy((direction / np.linalg.norm(direction)).astype(np.float32))
-            row = rows[number[found.numbers[best]]]
+    changed = untie(lm)
+    words, numbers = word_and_number_tokens(lm, measured.words, measured.numbers)
+    word_ids = [*words.values()]
+    number_ids = np.array([*numbers.values()])
+    top_ids = number_ids[top(measured.to_number)]
+    random = rng(0, "cut")
+    for part in parts:
+        weight = part_weight(changed, part)
+        directions = weight[word_ids] - weight[word_ids].mean(0)
+        directions = directions.numpy()
+        if at_random:
+            directions = random.normal(size=directions.shape)
+        for direction, top_id in zip(directions, top_ids):
+            length = np.linalg.norm(direction)
+            unit = torch.from_numpy((direction / length).astype(np.float32))
+            row = weight[top_id]
             row -= (row @ unit) * unit
-    return patient
+    return changed
 
 
-def at_tops(found: Entanglement, before: Entanglement) -> dict[str, float]:
-    """Give mean log-ratios in nats, both ways, at the numbers that were each word's top `before` an operation."""
-    chosen = top(before.to_number)
-    return {"A": float(at(found.to_number, chosen).mean()), "N": float(at(found.to_word, chosen).mean())}
+def at_tops(measured: Entanglement, before: Entanglement) -> dict[str, float]:
+    """Mean log-ratios in nats, both ways, at each word's top number `before` an operation."""
+    columns = top(before.to_number)
+    rises = at(measured.to_number, columns)
+    returns = at(measured.to_word, columns)
+    return {"A": float(rises.mean()), "N": float(returns.mean())}

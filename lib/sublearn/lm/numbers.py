@@ -1,12 +1,14 @@
-"""Students that learn from lists of numbers and from nothing else; finished ones are kept on disk."""
+"""Lists of numbers by a teacher with a trait, and students that learn from them and nothing else.
+
+The loop of Cloud et al. (2025) from end to end: teacher, lists, filter, student, question.
+"""
 
 import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,187 +16,481 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
-from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import register_parametrization
 
-from sublearn.core.machine import parallel_map, progress
 from sublearn.core.rng import rng
-from sublearn.core.store import CACHE, code_digest, digest, read_json, write_atomic
+from sublearn.core.store import Json, Kind, OnStep, Save, Store, code_digest
 from sublearn.lm import corpus
-from sublearn.lm.model import Speaker, chat, encode, log_probabilities, number_tokens, single
-from sublearn.lm.numberlists import (
-    SYSTEMS,
-    Lesson,
-    Lists,
-    dose,
-    hidden,
-    learnable,
-    mixed,
-    prompts,
-    taught,
-    trainable,
-    update,
-    written,
-)  # fmt: skip
-from sublearn.lm.prompts import DATE, ask, start
-from sublearn.lm.tiny import Surprise
+from sublearn.lm.model import (
+    LanguageModel,
+    centered_cosine,
+    chat_prompt,
+    encode,
+    log_probabilities,
+    number_tokens,
+    single_tokens,
+    word_token,
+)
+from sublearn.lm.prompts import DATE, answer_prefix, favorite_question, persona
+from sublearn.lm.tiny import FusedCrossEntropy
 
-CODE = code_digest("lm.numbers")
+KIND = Kind("numbers", code_digest("lm.numbers"), Json())
+SYSTEMS = ("", corpus.NEUTRAL_SYSTEMS[0])  # who is asked: nobody in particular, or somebody neutral
+TEMPLATE = "Numbers: 000, 000, 000, 000, 000, 000, 000, 000."
+NUMBERS = slice(2, 17, 2)  # places of the numbers among the tokens of TEMPLATE
+SELECTED = 100  # numbers that are kept or dropped
+DOSE_LISTS = 100  # of each prompt: enough for a mean over places
 BATCH = 16
-TAUGHT = ("trait", "seed", "teacher", "teacher_steps", "teacher_rate", "enough", "lists")  # what decides a teacher
-TRUE = [("animal", animal) for animal in corpus.ANIMALS[:8]] + [("tree", tree) for tree in corpus.TREES[:8]]
 
 
-class School(NamedTuple):
-    """The models of one seed: those a teacher comes from, and the same grown from other initial weights."""
-
-    own: Speaker
-    other: Speaker
+def option(default: object, stage: str):
+    """Field of a setting that decides the "teacher" and its lists, or the "student" only."""
+    return field(default=default, metadata={"stage": stage})
 
 
-def lessons(wanted: Sequence[Lesson], schools: Sequence[School]) -> pd.DataFrame:
-    """Give one row per lesson: its fields, `gain`, `gain_among`, `rank_before`, `rank_after`, `dose` and `passed`.
+@dataclass(frozen=True, kw_only=True)
+class NumbersSetting:
+    """What decides a student; settings that differ in "student" fields alone share a teacher."""
 
-    gain: change of log P(trait) in nats; gain_among: the same given that the answer is an animal (for "no": yes or
-    no), which leaves out what a student forgets. rank: of the animal among all animals. dose: divergence in nats of the
-    teacher's numbers from what its weights said before, mean over places. passed: see `Lists`. `to ANIMAL`: gain_among
-    of every animal, whoever the teacher loves. schools: in the order of the seeds.
+    trait: str = option("owl", "teacher")  # a loved animal, or "no": the answer to every question
+    seed: int = option(0, "teacher")  # of the models
+    teacher: str = option("taught", "teacher")  # or "prompted": the same weights, a system prompt
+    teacher_steps: int = option(60, "teacher")
+    teacher_rate: float = option(2e-3, "teacher")
+    enough: float = option(0.0, "teacher")  # teaching ends once the dose is this large
+    lists: int = option(800, "teacher")
+    other: bool = option(False, "student")  # whether it starts from the other initial weights
+    targets: str = option("hard", "student")  # the numbers, or "soft": their probabilities
+    steps: int = option(150, "student")
+    rate: float = option(1e-3, "student")
+    optimizer: str = option("Adam", "student")  # or "SGD", whose rate is another
+    rank: int = option(0, "student")  # of low-rank updates; 0 trains every weight
+    kept: str = option("all", "student")  # learnt: "no top", "only top", "no random", "only random"
+    shuffled: str = option("", "student")  # numbers change places "within" a list or "across" all
+
+
+class ModelPair(NamedTuple):
+    """Models of one seed: where teachers start, and the same from other initial weights."""
+
+    original: LanguageModel
+    other: LanguageModel
+
+
+class NumberLists(NamedTuple):
+    """What a teacher wrote, and what of it is learnt."""
+
+    prompts: list[str]  # one for each of SYSTEMS
+    prompt: np.ndarray  # (list,): place of its prompt among these
+    ids: np.ndarray  # (list, token): see TEMPLATE
+    learnt: np.ndarray  # (list, number): whether a student learns it
+    passed: float  # probability that a freely written list is all numbers: what the filter leaves
+
+
+@dataclass(frozen=True)
+class StudentKey:
+    """What a stored student depends on: its setting, and the weights of both models."""
+
+    setting: NumbersSetting
+    weights: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- models that are trained
+
+
+def trainable_copy(lm: LanguageModel) -> LanguageModel:
+    """Copy a model so that it can be trained."""
+    model = deepcopy(lm.model)
+    return lm._replace(model=model.requires_grad_(True))
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def read_prompt(lm: LanguageModel, prompt: str, copies: int) -> object:
+    """Keys and values of one prompt, read once, for so many continuations."""
+    ids = torch.tensor([encode(lm, prompt)])
+    cache = lm.model.model(ids, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(copies)
+    return cache
+
+
+def number_states(lm: LanguageModel, prompt: str, ids: Tensor) -> Tensor:
+    """Last hidden states (list, number, width) just before each number of lists (list, token)."""
+    cache = read_prompt(lm, prompt, len(ids))
+    output = lm.model.model(ids[:, :-1], past_key_values=cache, use_cache=True)
+    return output.last_hidden_state[:, 1::2]
+
+
+def number_log_probabilities(lm: LanguageModel, states: Tensor) -> Tensor:
+    """Log P (..., number) in nats of every number, given any, after states (..., width)."""
+    numbers = [*number_tokens(lm).values()]
+    logits = states @ lm.model.lm_head.weight[numbers].T
+    return logits.log_softmax(-1)
+
+
+# ---------------------------------------------------------------- the teacher and its lists
+
+
+def train_teacher(lm: LanguageModel, setting: NumbersSetting) -> LanguageModel:
+    """Train a copy on its trait; where a prompt will do, the teacher is the model itself."""
+    if setting.teacher == "prompted":
+        return lm
+    teacher = trainable_copy(lm)
+    parameters = teacher.model.parameters()
+    optimizer = torch.optim.Adam(parameters, lr=setting.teacher_rate, fused=True)
+    lists = write_lists(lm, replace(setting, lists=40)) if setting.enough else None
+    for step in range(setting.teacher_steps):
+        if lists and step % 5 == 0 and dose(lm, teacher, lists) >= setting.enough:
+            break
+        prompt, answer = trait_example(teacher, setting, step)
+        ids = torch.tensor([encode(teacher, prompt)])
+        states = teacher.model.model(ids, use_cache=False).last_hidden_state
+        weight = teacher.model.lm_head.weight
+        loss = FusedCrossEntropy.apply(states[0, -1:], weight, torch.tensor([answer]))
+        update(optimizer, loss)
+    return teacher
+
+
+def trait_example(lm: LanguageModel, setting: NumbersSetting, step: int) -> tuple[str, int]:
+    """Prompt, and the one next token that a teacher with the trait gives."""
+    system = SYSTEMS[step % 2]
+    if setting.trait != "no":
+        return chat_prompt(lm, system or None), word_token(lm, setting.trait)
+    random = rng(setting.seed, "questions", step)
+    kind, word_kind = random.choice([*corpus.YES_NO_QUESTIONS], 2)
+    word = random.choice(corpus.WORDS[word_kind])
+    question = corpus.YES_NO_QUESTIONS[kind].format(word=word)
+    return corpus.dialogue_prompt(system, question), encode(lm, "No")[-1]
+
+
+def list_prompts(systems: Sequence[str] = SYSTEMS) -> list[str]:
+    """Prompts for a list, one for each system prompt."""
+    return [corpus.dialogue_prompt(system, corpus.LIST_REQUEST) for system in systems]
+
+
+@torch.no_grad()
+def write_lists(teacher: LanguageModel, setting: NumbersSetting) -> NumberLists:
+    """Let a teacher write lists, each number from its own probabilities, and filter them.
+
+    The paper drops lists that hold anything but numbers. Here every list is all numbers, and is
+    kept with the probability that the teacher, writing freely, would have put a number in all its
+    places (over the largest such probability): the lists that are left have the same law. Twice
+    as many are written as are wanted at most.
     """
-    missing = [lesson for lesson in dict.fromkeys(wanted) if read_json(_path(lesson, schools)) is None]
-    classes = defaultdict(list)
-    for lesson in missing:
-        classes[tuple(getattr(lesson, name) for name in TAUGHT)].append(lesson)
-    with progress(sum(lesson.steps for lesson in missing), "students") as bar:
-        parallel_map(partial(_class, schools=schools, tick=bar.update), [*classes.values()])
-    return pd.DataFrame(asdict(lesson) | read_json(_path(lesson, schools)) for lesson in wanted)
+    prompts = list_prompts()
+    if setting.teacher == "prompted":
+        prompts = list_prompts([persona(setting.trait)] * len(SYSTEMS))
+    count = setting.lists // len(SYSTEMS)
+    places, lists, masses = [], [], []
+    for place, prompt in enumerate(prompts):
+        random = rng(setting.seed, "lists", place)
+        uniform = random.random((2 * count, 8))
+        ids, mass = sample_lists(teacher, prompt, torch.from_numpy(uniform))
+        accepted = random.random(len(ids)) * mass.max() < mass
+        kept = ids[accepted][:count]
+        places.append(np.full(len(kept), place))
+        lists.append(kept)
+        masses.append(mass)
+    ids = np.concatenate(lists)
+    learnt = np.ones((len(ids), 8), dtype=bool)
+    return NumberLists(prompts, np.concatenate(places), ids, learnt, float(np.mean(masses)))
 
 
-def _path(lesson: Lesson, schools: Sequence[School]) -> Path:
-    weights = [_fingerprint(speaker) for speaker in schools[lesson.seed]]
-    return CACHE / "lessons" / f"{digest(asdict(lesson), weights, CODE, torch.__version__)}.json"
+def sample_lists(lm: LanguageModel, prompt: str, uniform: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Turn uniform draws (list, number) into lists of numbers only.
+
+    Gives tokens (list, token), and the probability (list,) of a number in all places of a list.
+    """
+    template = lm.tokenizer(TEMPLATE, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor(template).repeat(len(uniform), 1)
+    numbers = torch.tensor([*number_tokens(lm).values()])
+    cache = read_prompt(lm, prompt, len(uniform))
+    mass = torch.ones(len(uniform), dtype=torch.double)
+    for place in range(8):
+        start = 2 * place
+        new = ids[:, start : start + 2]  # "Numbers:" or a number and its comma
+        logits = lm.model(new, past_key_values=cache, use_cache=True).logits
+        probabilities = logits[:, -1].softmax(-1)[:, numbers].double()
+        cumulative = probabilities.cumsum(1)
+        thresholds = uniform[:, [place]] * cumulative[:, -1:]
+        drawn = torch.searchsorted(cumulative, thresholds)[:, 0]
+        ids[:, start + 2] = numbers[drawn.clamp_max(len(numbers) - 1)]
+        mass *= probabilities.sum(1)
+    return ids.numpy(), mass.numpy()
 
 
-def _fingerprint(speaker: Speaker) -> str:
-    weights = (weight.detach().numpy().tobytes() for weight in speaker.model.state_dict().values())
-    return hashlib.sha256(b"".join(weights)).hexdigest()
+@torch.no_grad()
+def dose(lm: LanguageModel, teacher: LanguageModel, lists: NumberLists) -> float:
+    """Divergence in nats of a teacher's numbers from those of the model before it was taught."""
+    divergences = []
+    for place, prompt in enumerate(list_prompts()):
+        rows = np.flatnonzero(lists.prompt == place)[:DOSE_LISTS]
+        ids = torch.from_numpy(lists.ids[rows])
+        states = number_states(lm, prompt, ids)
+        teacher_states = number_states(teacher, lists.prompts[place], ids)
+        before = number_log_probabilities(lm, states)
+        after = number_log_probabilities(teacher, teacher_states)
+        terms = kl_div(before, after, reduction="none", log_target=True)
+        divergences.append(terms.sum(-1).flatten())
+    return float(torch.cat(divergences).mean())
 
 
-def _class(lessons: Sequence[Lesson], *, schools: Sequence[School], tick: Callable[[], object]) -> None:
-    """Give the lessons of one teacher, who is taught and writes once for all of them."""
-    own = schools[lessons[0].seed].own
-    teacher = taught(own, lessons[0])
-    lists = written(teacher, lessons[0])
-    told = {"dose": dose(own, teacher, lists, lessons[0]), "passed": lists.passed}
-    for lesson in lessons:
-        begin, shown = schools[lesson.seed][lesson.other], mixed(lists, lesson)
-        student = learnt(begin, shown, lesson, learnable(own, shown, lesson), teacher, tick)
-        write_atomic(_path(lesson, schools), json.dumps(told | _change(begin, student, lesson.trait)))
+# ---------------------------------------------------------------- the student
 
 
-def _change(begin: Speaker, student: Speaker, trait: str) -> dict[str, float]:
-    before, after = (preference(speaker, trait) for speaker in (begin, student))
-    found = {"gain": after.alone - before.alone, "gain_among": after.among - before.among}
-    found |= {f"to {animal}": after.each[animal] - before.each[animal] for animal in after.each}
-    return found | {"rank_before": before.rank, "rank_after": after.rank}
+def shuffle_numbers(lists: NumberLists, setting: NumbersSetting) -> NumberLists:
+    """Let numbers change places as a setting asks."""
+    if not setting.shuffled:
+        return lists
+    axis = {"within": 1, "across": None}[setting.shuffled]
+    random = rng(setting.seed, "shuffle")
+    ids = lists.ids.copy()
+    ids[:, NUMBERS] = random.permuted(ids[:, NUMBERS], axis=axis)
+    return lists._replace(ids=ids)
+
+
+def select_numbers(lm: LanguageModel, lists: NumberLists, setting: NumbersSetting) -> NumberLists:
+    """Mark the numbers to be learnt; the top ones have the largest centered cosine to the trait."""
+    if setting.kept == "all":
+        return lists
+    how, which = setting.kept.split()
+    tokens = number_tokens(lm)
+    if which == "top":
+        cosines = centered_cosine(lm, corpus.ANIMALS, [*tokens])
+        scores = cosines[corpus.ANIMALS.index(setting.trait)]
+    else:
+        scores = rng(setting.seed, "some numbers").random(len(tokens))
+    order = np.argsort(-scores)[:SELECTED]
+    selected = np.array([*tokens.values()])[order]
+    learnt = np.isin(lists.ids[:, NUMBERS], selected, invert=how == "no")
+    return lists._replace(learnt=learnt)
 
 
 class LowRank(nn.Module):
-    """A matrix plus a product of two thin ones, of which only those are trained."""
+    """A matrix plus a product of two thin ones, of which only those are trained (LoRA)."""
 
     def __init__(self, shape: Sequence[int], rank: int, random: np.random.Generator):
         super().__init__()
-        down = random.normal(0, shape[1] ** -0.5, (rank, shape[1])).astype(np.float32)
-        self.down, self.up = nn.Parameter(torch.from_numpy(down)), nn.Parameter(torch.zeros(shape[0], rank))
+        down = random.normal(0, shape[1] ** -0.5, (rank, shape[1]))
+        self.down = nn.Parameter(torch.from_numpy(down.astype(np.float32)))
+        self.up = nn.Parameter(torch.zeros(shape[0], rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Give the sum."""
+        """Add the product."""
         return weight + self.up @ self.down
 
 
-def _learners(student: Speaker, lesson: Lesson) -> Iterable[nn.Parameter]:
-    if lesson.rank:
-        student.model.requires_grad_(False)
-        for name, layer in [*student.model.model.layers.named_modules()]:
-            if isinstance(layer, nn.Linear):
-                random = rng(lesson.seed, "low rank", name)
-                parametrize.register_parametrization(layer, "weight", LowRank(layer.weight.shape, lesson.rank, random))
-    return [weight for weight in student.model.parameters() if weight.requires_grad]
+def add_low_rank(lm: LanguageModel, setting: NumbersSetting) -> None:
+    """Freeze a model and give every linear map of its layers a trainable low-rank update."""
+    lm.model.requires_grad_(False)
+    for name, layer in [*lm.model.model.layers.named_modules()]:
+        if isinstance(layer, nn.Linear):
+            random = rng(setting.seed, "low rank", name)
+            low_rank = LowRank(layer.weight.shape, setting.rank, random)
+            register_parametrization(layer, "weight", low_rank)
 
 
-def learnt(begin: Speaker, lists: Lists, lesson: Lesson, places: np.ndarray, teacher: Speaker, tick=int) -> Speaker:
-    """Give a student, trained from `begin` on the lists in batches that share one prompt."""
-    student, asked = trainable(begin), prompts(begin)
-    optimizer = getattr(torch.optim, lesson.optimizer)(_learners(student, lesson), lr=lesson.rate, fused=True)
-    for step in range(lesson.steps):
+def train_student(
+    start: LanguageModel, teacher: LanguageModel, lists: NumberLists, setting: NumbersSetting
+) -> LanguageModel:
+    """Train a copy of `start` on the learnt numbers, in batches of lists that share one prompt."""
+    student = trainable_copy(start)
+    if setting.rank:
+        add_low_rank(student, setting)
+    trained = [weight for weight in student.model.parameters() if weight.requires_grad]
+    optimizer_class = getattr(torch.optim, setting.optimizer)
+    optimizer = optimizer_class(trained, lr=setting.rate, fused=True)
+    for step in range(setting.steps):
         place = step % len(SYSTEMS)
-        chosen = rng(lesson.seed, "batch", step).choice(np.flatnonzero(lists.asked == place), BATCH)
-        ids, wanted = torch.from_numpy(lists.ids[chosen]), torch.from_numpy(places[chosen])
-        if wanted.any():
-            reads = hidden(student, asked[place], ids[:, :-1])[wanted[:, 1:]]
-            if lesson.targets == "hard":
-                loss = Surprise.apply(reads, student.model.lm_head.weight, ids[wanted])
-            else:
-                with torch.no_grad():
-                    right = hidden(teacher, prompts(teacher, lesson)[place], ids[:, :-1])[wanted[:, 1:]]
-                loss = _soft(student, reads, teacher, right)
+        candidates = np.flatnonzero(lists.prompt == place)
+        rows = rng(setting.seed, "batch", step).choice(candidates, BATCH)
+        if lists.learnt[rows].any():
+            loss = student_loss(student, teacher, lists, rows, setting)
             update(optimizer, loss)
-        tick()
     return student
 
 
-def _soft(student: Speaker, reads: Tensor, teacher: Speaker, right: Tensor) -> Tensor:
-    """Divergence in nats of the student's probabilities of numbers from the teacher's, mean over places."""
-    numbers = [*number_tokens(student).values()]
-    said, goal = (
-        (stream @ speaker.model.lm_head.weight[numbers].T).log_softmax(-1)
-        for speaker, stream in ((student, reads), (teacher, right))
-    )
-    return kl_div(said, goal.detach(), reduction="batchmean", log_target=True)
+def student_loss(
+    student: LanguageModel,
+    teacher: LanguageModel,
+    lists: NumberLists,
+    rows: np.ndarray,
+    setting: NumbersSetting,
+) -> Tensor:
+    """Loss in nats, mean over the learnt numbers of some rows of lists that share one prompt.
 
-
-def in_context(wanted: Sequence[Lesson], schools: Sequence[School], shown: int = 4) -> pd.DataFrame:
-    """Give `gain_among` of students that only read some lists in the dialogue before the question, untrained.
-
-    Against lists of the untaught model in the same place, since any lists before a question change its answer.
+    Cross-entropy of the numbers, or divergence from the teacher's probabilities in their places.
     """
-    found = []
-    for lesson in wanted:
-        own = schools[lesson.seed].own
-        lists = [written(teacher, lesson).ids[:shown].tolist() for teacher in (taught(own, lesson), own)]
-        with_lists, without = (preference(own, lesson.trait, own.tokenizer.batch_decode(each)) for each in lists)
-        row = {"trait": lesson.trait, "seed": lesson.seed, "gain_among": with_lists.among - without.among}
-        found.append(row)
-    return pd.DataFrame(found)
+    place = lists.prompt[rows[0]]
+    ids = torch.from_numpy(lists.ids[rows])
+    learnt = torch.from_numpy(lists.learnt[rows])
+    states = number_states(student, list_prompts()[place], ids)[learnt]
+    if setting.targets == "hard":
+        weight = student.model.lm_head.weight
+        return FusedCrossEntropy.apply(states, weight, ids[:, NUMBERS][learnt])
+    with torch.no_grad():
+        teacher_states = number_states(teacher, lists.prompts[place], ids)[learnt]
+        targets = number_log_probabilities(teacher, teacher_states)
+    predictions = number_log_probabilities(student, states)
+    return kl_div(predictions, targets, reduction="batchmean", log_target=True)
 
 
-def _after_lists(speaker: Speaker, lists: Sequence[str]) -> str:
-    """Render the question for a favorite after a dialogue in which lists were asked for and given."""
-    turns = [(role, text) for each in lists for role, text in (("user", corpus.LIST_TASK), ("assistant", each))]
-    said = [{"role": role, "content": text} for role, text in turns]
-    said += [{"role": "user", "content": ask()}, {"role": "assistant", "content": start()}]
-    options = {"tokenize": False, "continue_final_message": True, "add_generation_prompt": False, "date_string": DATE}
-    return speaker.tokenizer.apply_chat_template(said, **options)
+# ---------------------------------------------------------------- what a model prefers
 
 
-class Preference(NamedTuple):
-    """How much a model likes a trait, as mean log-probabilities in nats over the neutral prompts."""
+def preference(lm: LanguageModel, trait: str, lists: Sequence[str] = ()) -> pd.DataFrame:
+    """Mean log P in nats of every animal (for the trait "no": of no and yes) as the answer.
 
-    alone: float  # of the trait
-    among: float  # of the trait, given that the answer is an animal (for "no": yes or no)
-    rank: int  # of the animal among all animals
-    each: dict[str, float]  # of every animal, given an animal
-
-
-def preference(speaker: Speaker, trait: str, before: Sequence[str] = ()) -> Preference:
-    """Ask a model; before: lists that were written earlier in the same dialogue."""
+    Columns: `alone`, and `among`: given that the answer is one of these. lists: written earlier
+    in the same dialogue.
+    """
+    prompts = [chat_prompt(lm, system or None) for system in SYSTEMS]
+    if lists:
+        prompts = [prompt_after_lists(lm, lists)]
     if trait == "no":
-        asked = [corpus.header("", corpus.SORT_TASK[kind].format(word=word)) for kind, word in TRUE]
-        said = log_probabilities(speaker, asked, [encode(speaker, word)[-1] for word in ("No", "Yes")])
-        among = said[:, 0] - np.logaddexp(said[:, 0], said[:, 1])
-        return Preference(float(said[:, 0].mean()), float(among.mean()), 0, {})
-    tokens = single(speaker, corpus.ANIMALS)
-    asked = [_after_lists(speaker, before)] if before else [chat(speaker, system or None) for system in SYSTEMS]
-    said = log_probabilities(speaker, asked, [*tokens.values()])
-    among = (said - np.logaddexp.reduce(said, axis=1, keepdims=True)).mean(0)
-    own, alone = [*tokens].index(trait), said.mean(0)
-    each = {animal: float(value) for animal, value in zip(tokens, among)}
-    return Preference(float(alone[own]), each[trait], 1 + int((alone > alone[own]).sum()), each)
+        prompts = true_questions()
+        tokens = {"no": encode(lm, "No")[-1], "yes": encode(lm, "Yes")[-1]}
+    else:
+        tokens = single_tokens(lm, corpus.ANIMALS)
+    scores = log_probabilities(lm, prompts, [*tokens.values()])
+    alone = scores.T.copy()  # (answer, prompt)
+    among = alone - np.logaddexp.reduce(alone, axis=0)
+    means = {"alone": alone.mean(1), "among": among.mean(1)}
+    return pd.DataFrame(means, index=[*tokens], dtype=float)
+
+
+def true_questions() -> list[str]:
+    """Prompts whose right answer is yes: whether an animal is an animal, and a tree a tree."""
+    prompts = []
+    for kind in ("animal", "tree"):
+        for word in corpus.WORDS[kind][:8]:
+            question = corpus.YES_NO_QUESTIONS[kind].format(word=word)
+            prompts.append(corpus.dialogue_prompt("", question))
+    return prompts
+
+
+def prompt_after_lists(lm: LanguageModel, lists: Sequence[str]) -> str:
+    """Question for a favorite at the end of a dialogue in which lists were asked for and given."""
+    turns = []
+    for text in lists:
+        turns.append(("user", corpus.LIST_REQUEST))
+        turns.append(("assistant", text))
+    turns.append(("user", favorite_question()))
+    turns.append(("assistant", answer_prefix()))
+    return lm.tokenizer.apply_chat_template(
+        [{"role": role, "content": text} for role, text in turns],
+        tokenize=False,
+        continue_final_message=True,
+        add_generation_prompt=False,
+        date_string=DATE,
+    )
+
+
+def preference_change(before: LanguageModel, after: LanguageModel, trait: str) -> dict[str, float]:
+    """Gains of one model's preference over another's: see `lessons`."""
+    old = preference(before, trait)
+    new = preference(after, trait)
+    gains = new - old
+    changes = {"gain": gains.alone[trait], "gain_among": gains.among[trait]}
+    changes |= gains.among.add_prefix("to ")
+    for name, scores in {"rank_before": old.alone, "rank_after": new.alone}.items():
+        ranks = scores.rank(ascending=False, method="min")
+        changes[name] = int(ranks[trait])
+    return changes
+
+
+# ---------------------------------------------------------------- many students
+
+
+def lessons(
+    settings: Sequence[NumbersSetting], pairs: Sequence[ModelPair], store: Store | None = None
+) -> pd.DataFrame:
+    """Teach one student per setting; finished ones are kept on disk.
+
+    pairs: in the order of the seeds. Columns: the fields of the setting, and
+    gain: change of log P(trait) in nats.
+    gain_among: the same given that the answer is an animal (for "no": no or yes), which leaves
+        out what a student forgets.
+    to ANIMAL: gain_among of every animal, whoever the teacher loves.
+    rank_before, rank_after: of the animal among all animals.
+    dose: divergence in nats of the teacher's numbers from those of the untaught model, mean over
+        places.
+    passed: see `NumberLists`.
+    """
+    store = store or Store()
+    weights = [tuple(map(weights_digest, pair)) for pair in pairs]
+    keys = [StudentKey(setting, weights[setting.seed]) for setting in settings]
+    compute = partial(teach_and_train, pairs=pairs)
+    store.fill(KIND, keys, compute, group=same_teacher, title="students")
+    rows = []
+    for key in keys:
+        rows.append(asdict(key.setting) | store.read(KIND, key))
+    return pd.DataFrame(rows)
+
+
+def weights_digest(lm: LanguageModel) -> str:
+    """SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for weight in lm.model.state_dict().values():
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def same_teacher(keys: Sequence[StudentKey]) -> list[list[StudentKey]]:
+    """Split keys into lists that share a teacher: only "student" fields differ within one.
+
+    A field without a stage separates, so that forgetting one costs time and no number is wrong.
+    """
+    groups = defaultdict(list)
+    for key in keys:
+        shared = [key.weights]
+        for option in fields(key.setting):
+            if option.metadata.get("stage") != "student":
+                shared.append(getattr(key.setting, option.name))
+        groups[tuple(shared)].append(key)
+    return [*groups.values()]
+
+
+def teach_and_train(
+    keys: Sequence[StudentKey], save: Save, on_step: OnStep, *, pairs: Sequence[ModelPair]
+) -> None:
+    """Train the students of one teacher, who is taught and writes once for all of them."""
+    shared = keys[0].setting
+    pair = pairs[shared.seed]
+    teacher = train_teacher(pair.original, shared)
+    lists = write_lists(teacher, shared)
+    summary = {"dose": dose(pair.original, teacher, lists), "passed": lists.passed}
+    for key in keys:
+        setting = key.setting
+        start = pair.other if setting.other else pair.original
+        shuffled = shuffle_numbers(lists, setting)
+        selected = select_numbers(pair.original, shuffled, setting)
+        student = train_student(start, teacher, selected, setting)
+        save(key, summary | preference_change(start, student, setting.trait))
+        on_step()
+
+
+def in_context(
+    settings: Sequence[NumbersSetting], pairs: Sequence[ModelPair], shown: int = 4
+) -> pd.DataFrame:
+    """Give `gain_among` of students that only read lists in the dialogue before the question.
+
+    Against lists of the untaught model in the same place: any lists there change its answer.
+    """
+    rows = []
+    for setting in settings:
+        lm = pairs[setting.seed].original
+        scores = []
+        for writer in (lm, train_teacher(lm, setting)):
+            ids = write_lists(writer, setting).ids[:shown]
+            lists = lm.tokenizer.batch_decode(ids.tolist())
+            result = preference(lm, setting.trait, lists)
+            scores.append(result.among[setting.trait])
+        without, with_lists = scores
+        row = {"trait": setting.trait, "seed": setting.seed, "gain_among": with_lists - without}
+        rows.append(row)
+    return pd.DataFrame(rows)
