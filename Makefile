@@ -16,7 +16,7 @@ JOBS ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
-PRESS := $(BIN)/python -m press
+PRESS := $(BIN)/python -I -m press
 
 .PHONY: book smoke run why test lint lab serve bench clean browser pins readme laboratory
 
