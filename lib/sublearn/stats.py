@@ -1,7 +1,8 @@
-"""Means with intervals, paired differences, families of tests, power, and verdicts on published numbers.
+"""Means with intervals, paired differences, families of tests, power, and published numbers.
 
-A replicate is a model, named by (seed, model). Wrong input raises ValueError: fewer than two values, values that
-are not finite, an empty table, an unknown column, a model that a group holds twice or that has no partner.
+A replicate is a model, named by (seed, model). Wrong input raises ValueError: fewer than two
+values, values that are not finite, an empty table, an unknown column, a model that a group holds
+twice or that has no partner.
 """
 
 from bisect import bisect_left
@@ -19,23 +20,39 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 PUBLISHED = Path(__file__).resolve().parents[2] / "book" / "reference" / "published.csv"
 CLAIMS = PUBLISHED.with_name("claims.csv")
 UNITS = ("seed", "model")
+ALPHA = 0.05
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
-    """Give Student's two-sided t interval (low, high) of a mean; serves seaborn as `errorbar=interval`."""
-    values = _finite(list(values))
-    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
+    """Student's two-sided t interval (low, high) of a mean; for seaborn, `errorbar=interval`."""
+    values = _finite(values)
+    mean = values.mean()
+    freedom = len(values) - 1
+    quantile = scipy.stats.t.ppf((1 + level) / 2, freedom)
+    half = quantile * scipy.stats.sem(values)
+    return float(mean - half), float(mean + half)
 
 
 def summary(table: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy") -> pd.DataFrame:
-    """Give one row per group, in order of appearance: the columns of `by`, then mean, low, high, sd and n."""
+    """Mean, low, high (95 % t interval), sd and n of each group of `by`, one row per group.
+
+    Groups stand in order of appearance; their columns come first.
+    """
+    units = [unit for unit in UNITS if unit in table]
     rows = []
     for names, group in _groups(table, by, [value]):
-        values = _finite(_by_unit(group, value, [unit for unit in UNITS if unit in table], names), names)
+        values = _by_unit(group, value, units, names)
+        values = _finite(values, names)
+        mean, sd = values.mean(), values.std(ddof=1)
         low, high = interval(values)
-        found = {"mean": values.mean(), "low": low, "high": high, "sd": values.std(ddof=1), "n": len(values)}
-        rows.append(names | found)
+        row = {
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "sd": sd,
+            "n": len(values),
+        }
+        rows.append(names | row)
     return pd.DataFrame(rows)
 
 
@@ -48,77 +65,94 @@ def paired(
     value: str = "accuracy",
     units: Sequence[str] = UNITS,
 ) -> pd.DataFrame:
-    """Compare each level of `over` with the level `against`, model by model, within each group of `by`.
+    """Compare each level of `over` with the level `against`, model by model, in each group of `by`.
 
-    Columns: those of `by`, `over`, then difference (level minus `against`), low, high, p (paired t test) and n.
+    `units` are the columns that name a model. Columns of the result: those of `by`, `over`, then
+    difference (level minus `against`), low, high, p and n. The p value is that of the paired t
+    test; it is 1 where no model differs.
     """
     rows = []
     for names, group in _groups(table, by, [over, value, *units]):
-        arms = {key[over]: arm for key, arm in _groups(group, over, [])}
+        arms = {key[over]: arm for key, arm in _groups(group, over)}
         if against not in arms:
-            raise ValueError(f"{over} = {against!r} is not there{_where(names)}: the table has {list(arms)}.")
-        base = _by_unit(arms.pop(against), value, units, names | {over: against})
+            place = f"{over} = {against!r} is not there{_where(names)}"
+            raise ValueError(f"{place}: the table has {list(arms)}.")
+        baseline = _by_unit(arms.pop(against), value, units, names | {over: against})
         for level, arm in arms.items():
-            here = names | {over: level}
-            values = _by_unit(arm, value, units, here)
-            single = values.index.symmetric_difference(base.index)
-            if len(single):
-                unit = _where(single[:1].to_frame().iloc[0].to_dict() | names)
-                raise ValueError(f"No partner{unit}: it has one of {over} = {level} and {against} only; run both.")
-            rows.append(here | _difference(_finite(values - base[values.index], here)))
+            arm_names = names | {over: level}
+            values = _by_unit(arm, value, units, arm_names)
+            unpaired = values.index.symmetric_difference(baseline.index)
+            if len(unpaired):
+                place = f"No partner{_where(_first(unpaired) | names)}"
+                levels = f"{over} = {level} and {against}"
+                raise ValueError(f"{place}: it has one of {levels} only; run both.")
+            differences = _finite(values - baseline[values.index], arm_names)
+            rows.append(arm_names | _t_test(differences))
     return pd.DataFrame(rows)
 
 
 def bootstrap(
     values: Iterable[float], statistic: Callable = np.median, *, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Give the BCa bootstrap interval (low, high) of a statistic of skewed values.
+    """BCa bootstrap interval (low, high) of a statistic of skewed values.
 
-    For medians, ratios and rank correlations of 25 or more values; with few it covers the truth too rarely.
+    For medians, ratios and rank correlations of 25 or more values; with few it covers the truth
+    too rarely.
     """
-    values = _finite(list(values))
+    values = _finite(values)
     if np.ptp(values) == 0:  # nothing to resample
-        return float(statistic(values)), float(statistic(values))
+        constant = float(statistic(values))
+        return constant, constant
     rng = np.random.default_rng(seed)
-    found = scipy.stats.bootstrap((values,), statistic, confidence_level=level, method="BCa", rng=rng)
-    return tuple(map(float, found.confidence_interval))
+    result = scipy.stats.bootstrap(
+        (values,), statistic, confidence_level=level, method="BCa", rng=rng
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)
 
 
 def holm(p: Iterable[float]) -> np.ndarray:
-    """Give p values adjusted by Holm's step-down method, in their order, for one family of tests."""
+    """P values adjusted by Holm's step-down method, in their order, for one family of tests."""
     p = np.array(list(p), dtype=float)
-    if not len(p) or not ((p >= 0) & (p <= 1)).all():
+    valid = (p >= 0) & (p <= 1)
+    if not len(p) or not valid.all():
         raise ValueError(f"holm needs one or more p values between 0 and 1, got {p.tolist()}.")
     return multipletests(p, method="holm")[1]
 
 
 def chance_corrected(accuracy, classes):
-    """Give (accuracy - 1/K) / (1 - 1/K) for K equally frequent classes: 0 is guessing, 1 is all right."""
+    """Accuracy above chance, (accuracy - 1/K) / (1 - 1/K) for K equally frequent classes.
+
+    0 is guessing, 1 is all right. Numbers, arrays and columns of a table will do.
+    """
     if np.any(np.asarray(classes) < 2):
         raise ValueError(f"chance_corrected needs 2 or more classes, got {classes}.")
-    return (accuracy - 1 / classes) / (1 - 1 / classes)
+    chance = 1 / classes
+    return (accuracy - chance) / (1 - chance)
 
 
 def models_needed(
-    difference: float, sd: float, *, power: float = 0.8, alpha: float = 0.05, paired_correlation: float = 0.0
+    difference: float, sd: float, *, power: float = 0.8, paired_correlation: float = 0.0
 ) -> int:
-    """Give the models per arm with which a two-sided t test sees a difference with this power.
+    """Models per arm with which a two-sided t test at 5 % sees a difference with this power.
 
-    `sd` is the standard deviation between the models of one arm. A correlation of 0 means independent arms; any
-    other is that between the same models' values in the two arms, which are then tested in pairs.
+    `sd` is the standard deviation between the models of one arm. A correlation of 0 means
+    independent arms; any other is that between the same models' values in the two arms, which are
+    then tested in pairs.
     """
     if difference == 0 or not isfinite(difference):
         raise ValueError(f"models_needed needs a difference other than 0, got {difference}.")
-    reached = _power_of(sd, alpha, paired_correlation)
-    return 2 + bisect_left(range(2, 10**15), power, key=lambda n: reached(abs(difference), n))
+    size = abs(difference)
+    counts = range(2, 10**15)
+    index = bisect_left(counts, power, key=lambda n: _power(size, n, sd, paired_correlation))
+    return counts[index]
 
 
-def detectable(n: int, sd: float, *, power: float = 0.8, alpha: float = 0.05, paired_correlation: float = 0.0) -> float:
-    """Give the smallest difference that `n` models per arm show with this power; see `models_needed`."""
+def detectable(n: int, sd: float, *, power: float = 0.8, paired_correlation: float = 0.0) -> float:
+    """Smallest difference that `n` models per arm show with this power; see `models_needed`."""
     if n < 2:
         raise ValueError(f"detectable needs 2 or more models per arm, got {n}.")
-    reached = _power_of(sd, alpha, paired_correlation)
-    return brentq(lambda difference: reached(difference, n) - power, 0, 1000 * sd)
+    return brentq(lambda size: _power(size, n, sd, paired_correlation) - power, 0, 1000 * sd)
 
 
 def verdict(
@@ -131,115 +165,178 @@ def verdict(
     published_high: float | None = None,
     margin: float = 0.05,
 ) -> str:
-    """Compare with a published value: "agrees", "differs (higher)", "differs (lower)" or "undecided".
+    """Compare with a published value: "agrees", "differs (higher)", "differs (lower)", "undecided".
 
-    Decided on the interval of ours minus theirs, made from both intervals (Zou and Donner 2008, Statistics in
-    Medicine 27:1693): it differs when that excludes 0, agrees when it holds 0 and stays within the margin, and is
-    undecided when it is wider. A published value without an interval counts as exact, and the verdict says so.
+    Decided on the interval of ours minus theirs, made from both intervals (Zou and Donner 2008,
+    Statistics in Medicine 27:1693): it differs when that excludes 0, agrees when it holds 0 and
+    stays within the margin, and is undecided when it is wider. A published value without an
+    interval counts as exact, and the verdict says so.
     """
-    exact = bool(pd.isna(published_low) or pd.isna(published_high))
-    below, above = (0, 0) if exact else (published - published_low, published_high - published)
-    lowest = value - published - hypot(value - low, above)
-    highest = value - published + hypot(high - value, below)
+    exact = pd.isna(published_low) or pd.isna(published_high)
+    if exact:
+        published_low = published_high = published
+    difference = value - published
+    lowest = difference - hypot(value - low, published_high - published)
+    highest = difference + hypot(high - value, published - published_low)
     if not (isfinite(lowest) and isfinite(highest)):
-        raise ValueError(f"verdict needs finite numbers, got {value} [{low}, {high}] against {published}.")
-    remarks = ["higher"] * bool(lowest > 0) + ["lower"] * bool(highest < 0)
-    word = "differs" if remarks else "agrees" if max(-lowest, highest) <= margin else "undecided"
-    remarks += ["published value has no interval"] * exact
+        ours = f"{value} [{low}, {high}]"
+        raise ValueError(f"verdict needs finite numbers, got {ours} against {published}.")
+    word = "agrees" if max(-lowest, highest) <= margin else "undecided"
+    remarks = []
+    if lowest > 0 or highest < 0:
+        word = "differs"
+        remarks.append("higher" if lowest > 0 else "lower")
+    if exact:
+        remarks.append("published value has no interval")
     return f"{word} ({'; '.join(remarks)})" if remarks else word
 
 
-def holds(low: float, high: float, *, above: float | None = None, below: float | None = None) -> str:
-    """Say whether a published claim such as "above 0.5" "holds", "fails" or is "undecided" by our interval."""
+def holds(
+    low: float, high: float, *, above: float | None = None, below: float | None = None
+) -> str:
+    """Verdict of our interval on a claim such as "above 0.5": "holds", "fails" or "undecided"."""
     if (above is None) == (below is None) or not low <= high:
-        raise ValueError(f"holds needs low <= high and one bound, got [{low}, {high}], {above=}, {below=}.")
+        given = f"[{low}, {high}], {above=}, {below=}"
+        raise ValueError(f"holds needs low <= high and one bound, got {given}.")
     if above is None:
-        low, high, above = -high, -low, -below
-    return "holds" if low > above else "fails" if high <= above else "undecided"
+        return holds(-high, -low, above=-below)
+    if low > above:
+        return "holds"
+    if high <= above:
+        return "fails"
+    return "undecided"
 
 
 def claims(chapter: int) -> pd.DataFrame:
-    """Give the published changes that a chapter tests: id, claim, source, change and the two arms that we compare."""
+    """Published changes that a chapter tests: id, claim, source, change and the arms we compare."""
     table = pd.read_csv(CLAIMS)
-    return table[table.chapter == chapter].drop(columns="chapter").reset_index(drop=True)
+    rows = table[table.chapter == chapter]
+    return rows.drop(columns="chapter").reset_index(drop=True)
 
 
-def judged(table: pd.DataFrame, found: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
-    """Put our paired change (difference, low, high, n) beside each published one, with a verdict on its direction.
+def judged(table: pd.DataFrame, changes: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
+    """Our paired change beside each published one: difference, low, high, n and a verdict.
 
-    `table` holds one row per arm and model, `found` comes from `claims`. The verdict is that of `holds` for a change
-    of the published sign; where the published change is 0, whether ours stays within 0.05 of it.
+    `table` holds one row per arm and model, `changes` comes from `claims`. The verdict is that of
+    `holds` for a change of the published sign; where the published change is 0, whether ours stays
+    within 0.05 of it.
     """
+    models = table.drop_duplicates(["arm", *UNITS])
     rows = []
-    for claim in found.itertuples():
-        both = table[table.arm.isin([claim.ours_from, claim.ours_to])].drop_duplicates(["arm", *UNITS])
-        ours = paired(both, over="arm", against=claim.ours_from, value=value).iloc[0]
-        bound = {"above": 0} if claim.change > 0 else {"below": 0}
-        word = holds(ours.low, ours.high, **bound)
-        if claim.change == 0:
-            near = verdict(ours.difference, ours.low, ours.high, published=0).split(" ")[0]
-            word = {"agrees": "holds", "differs": "fails"}.get(near, near)
-        rows.append(ours[["difference", "low", "high", "n"]].to_dict() | {"verdict": word})
-    return pd.concat([found.drop(columns=["ours_from", "ours_to"]), pd.DataFrame(rows)], axis=1)
+    for change in changes.itertuples():
+        arms = models[models.arm.isin([change.ours_from, change.ours_to])]
+        ours = paired(arms, over="arm", against=change.ours_from, value=value).iloc[0]
+        row = ours[["difference", "low", "high", "n"]].to_dict()
+        row["verdict"] = _direction(ours, change.change)
+        rows.append(row)
+    theirs = changes.drop(columns=["ours_from", "ours_to"])
+    return pd.concat([theirs, pd.DataFrame(rows)], axis=1)
 
 
 def published(quantity: str) -> pd.DataFrame:
-    """Give what others published on a quantity: id, quantity, source, value, low, high, n and note."""
+    """What others published on a quantity: id, quantity, source, value, low, high, n and note."""
     table = pd.read_csv(PUBLISHED)
-    if quantity not in set(table.quantity):
-        raise ValueError(f"Nothing is published on {quantity!r}: use one of {sorted(set(table.quantity))}.")
-    return table[table.quantity == quantity].reset_index(drop=True)
+    rows = table[table.quantity == quantity]
+    if rows.empty:
+        allowed = sorted(set(table.quantity))
+        raise ValueError(f"Nothing is published on {quantity!r}: use one of {allowed}.")
+    return rows.reset_index(drop=True)
 
 
-def _groups(table: pd.DataFrame, by: str | Sequence[str], more: list[str]) -> list[tuple[dict, pd.DataFrame]]:
+def _direction(ours: pd.Series, change: float) -> str:
+    """Whether our paired change has the sign of a published one, or stays near a published 0."""
+    if change:
+        bound = "above" if change > 0 else "below"
+        return holds(ours.low, ours.high, **{bound: 0})
+    word = verdict(ours.difference, ours.low, ours.high, published=0).split()[0]
+    return {"agrees": "holds", "differs": "fails"}.get(word, word)
+
+
+def _groups(
+    table: pd.DataFrame, by: str | Sequence[str], values: Sequence[str] = ()
+) -> list[tuple[dict, pd.DataFrame]]:
+    """Names (column -> level) and rows of each group, in order of appearance."""
     by = [by] if isinstance(by, str) else list(by)
-    unknown = [column for column in [*by, *more] if column not in table]
-    if unknown:
-        raise ValueError(f"The table has no column {unknown[0]!r}: it has {', '.join(map(str, table))}.")
+    for column in [*by, *values]:
+        if column not in table:
+            columns = ", ".join(map(str, table))
+            raise ValueError(f"The table has no column {column!r}: it has {columns}.")
     if table.empty:
-        raise ValueError("The table is empty: nothing was run, or a filter before this left no row.")
-    groups = table.groupby(by, sort=False, dropna=False, observed=True) if by else [((), table)]
-    return [(dict(zip(by, key)), group) for key, group in groups]
+        raise ValueError(
+            "The table is empty: nothing was run, or a filter before this left no row."
+        )
+    if not by:
+        return [({}, table)]
+    groups = table.groupby(by, sort=False, dropna=False, observed=True)
+    return [(dict(zip(by, levels)), group) for levels, group in groups]
 
 
-def _where(names: dict) -> str:
-    return f" where {', '.join(f'{name} = {level}' for name, level in names.items())}" if names else ""
-
-
-def _finite(values: Sequence[float], names: dict | None = None) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"An interval needs 2 or more values, got {len(values)}{_where(names)}: run more models.")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{np.sum(~np.isfinite(values))} of {len(values)} values are not finite{_where(names)}.")
+def _by_unit(group: pd.DataFrame, value: str, units: Sequence[str], names: dict) -> pd.Series:
+    """Values by unit; each may occur once, because repeats would make an interval too short."""
+    if not units:
+        return group[value]
+    values = group.set_index(list(units))[value]
+    repeated = values.index[values.index.duplicated()]
+    if len(repeated):
+        place = f"There are several rows{_where(_first(repeated) | names)}"
+        raise ValueError(f"{place}: name more columns in `by`, or filter the table.")
     return values
 
 
-def _by_unit(arm: pd.DataFrame, value: str, units: Sequence[str], names: dict) -> pd.Series:
-    """Index the values by unit; each may occur once, because repeats would make an interval too short."""
-    twice = arm[arm.duplicated(list(units))] if units else arm[:0]
-    if len(twice):
-        unit = _where(twice.iloc[0][list(units)].to_dict() | names)
-        raise ValueError(f"There are several rows{unit}: name more columns in `by`, or filter the table.")
-    return arm.set_index(list(units))[value] if units else arm[value]
+def _first(units: pd.Index) -> dict:
+    return units.to_frame().iloc[0].to_dict()
 
 
-def _difference(differences: np.ndarray) -> dict:
+def _where(names: dict) -> str:
+    levels = [f"{name} = {level}" for name, level in names.items()]
+    return f" where {', '.join(levels)}" if names else ""
+
+
+def _finite(values: Iterable[float], names: dict | None = None) -> np.ndarray:
+    values = np.asarray(list(values), dtype=float)
+    n = len(values)
+    where = _where(names or {})
+    if n < 2:
+        raise ValueError(f"An interval needs 2 or more values, got {n}{where}: run more models.")
+    lost = n - np.isfinite(values).sum()
+    if lost:
+        raise ValueError(f"{lost} of {n} values are not finite{where}.")
+    return values
+
+
+def _t_test(differences: np.ndarray) -> dict:
+    """Mean of paired differences, its interval, and the p value of the test that it is 0."""
+    n = len(differences)
     low, high = interval(differences)
-    mean, error, n = differences.mean(), scipy.stats.sem(differences), len(differences)
-    t = abs(mean) / error if error else inf if mean else 0.0
-    return {"difference": mean, "low": low, "high": high, "p": 2 * scipy.stats.t.sf(t, n - 1), "n": n}
+    mean = differences.mean()
+    error = scipy.stats.sem(differences)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = abs(mean) / error
+    t = np.nan_to_num(t, posinf=inf)  # 0 / 0 where no model differs
+    p = 2 * scipy.stats.t.sf(t, n - 1)
+    return {
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "p": p,
+        "n": n,
+    }
 
 
-def _power_of(sd: float, alpha: float, correlation: float) -> Callable[[float, int], float]:
+def _power(difference: float, n: int, sd: float, correlation: float) -> float:
+    """Power of the two-sided t test at 5 %.
+
+    The sum of its tails, because scipy gives nan for some that are 1 or 0, and the nan of one tail
+    would hide the other.
+    """
     if not (0 < sd < inf and -1 < correlation < 1):
-        raise ValueError(f"Power needs sd > 0 and a correlation inside (-1, 1), got {sd} and {correlation}.")
+        design = f"{sd} and {correlation}"
+        raise ValueError(f"Power needs sd > 0 and a correlation inside (-1, 1), got {design}.")
     test = TTestPower() if correlation else TTestIndPower()
-    scale = sd * (2 - 2 * correlation) ** 0.5 if correlation else sd
-
-    def reached(difference: float, n: int) -> float:
-        tails = (test.power(difference / scale, n, alpha / 2, alternative=side) for side in ("larger", "smaller"))
-        upper, lower = map(float, tails)
-        return np.nan_to_num(upper, nan=1.0) + np.nan_to_num(lower)  # scipy gives nan for some that are 1 or 0
-
-    return reached
+    spread = sd * (2 - 2 * correlation) ** 0.5 if correlation else sd
+    effect = difference / spread
+    upper = test.power(effect, n, ALPHA / 2, alternative="larger")
+    lower = test.power(effect, n, ALPHA / 2, alternative="smaller")
+    upper = np.nan_to_num(upper, nan=1.0)
+    lower = np.nan_to_num(lower, nan=0.0)
+    return float(upper + lower)
