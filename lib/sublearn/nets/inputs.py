@@ -1,4 +1,4 @@
-"""What networks see: the teacher's images, and the batches of inputs a student is shown, made when they are needed."""
+"""What networks see: the teacher's images and the student's inputs, in batches made when needed."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -7,91 +7,167 @@ import torch
 from torch import Tensor
 
 from sublearn.core.rng import rng
+from sublearn.nets import data
 from sublearn.nets.data import Images
-from sublearn.nets.noise import FAMILIES, SD, Draw, load
+from sublearn.nets.noise import FAMILIES, SD, NoiseContext
 from sublearn.nets.settings import INPUTS, Setting
 
-HELD_OUT = 6  # one training image in so many is kept for validation
-AHEAD = 1_024  # inputs that a teacher hears at a time: products of many rows are faster than many products of few
+VALIDATION = 6  # one training image in so many is kept for validation
+TEACHER_BATCH = 1_024  # inputs in one call of the teacher: few large products are the fastest
+NamedBatch = tuple[list[tuple[int, int]], Tensor]
 
 
-@cache
-def _images(dataset: str, classes: int | None, count: int | None, evaluated: str) -> Images:
-    images = load(dataset)
-    training, test = (images.train_images, images.train_labels), (images.test_images, images.test_labels)
-    if evaluated == "validation":
-        last = len(training[0]) - len(training[0]) // HELD_OUT
-        training, test = ([part[:last] for part in training], [part[last:] for part in training])
-    classes = classes or images.classes
-    if classes > images.classes:
-        raise ValueError(f"classes is {classes}; {images.name} has {images.classes}")
-    (pixels, labels), held = ([part[side[1] < classes] for part in side] for side in (training, test))
-    if count and count > len(labels):
-        raise ValueError(f"teacher_images is {count}; there are {len(labels)} in {classes} classes of {images.name}")
-    sides = {"train_images": pixels[:count], "train_labels": labels[:count]}
-    return images._replace(**sides, test_images=held[0], test_labels=held[1], classes=classes)
+def data_digests(setting: Setting) -> dict[str, str]:
+    """Digests, by name, of the data sets on which a setting's results depend."""
+    digests = {setting.dataset: data.digest(setting.dataset)}
+    if setting.inputs == "fashion":
+        digests["fashion"] = data.digest("fashion")
+    return digests
+
+
+# ---------------------------------------------------------------- the teacher's images
 
 
 def images_of(setting: Setting) -> Images:
-    """The teacher's training images and those on which accuracy is measured (`test_images`), as the setting has them.
+    """The teacher's training images, and as `test_images` those on which accuracy is measured.
 
     Errors: ValueError where the data set has fewer classes or images than asked for.
     """
-    return _images(setting.dataset, setting.classes, setting.teacher_images, setting.evaluated)
+    images = _images(setting.dataset, setting.evaluated, setting.classes)
+    count = setting.teacher_images
+    present = len(images.train_images)
+    if count and count > present:
+        among = f"in {images.classes} classes of {images.name}"
+        raise ValueError(f"teacher_images is {count}; there are {present} {among}")
+    return _select(images, slice(count), slice(None))
+
+
+@cache
+def _images(dataset: str, evaluated: str, classes: int | None) -> Images:
+    images = data.load(dataset)
+    if evaluated == "validation":
+        count = len(images.train_images)
+        last = count - count // VALIDATION
+        training = {"test_images": images.train_images, "test_labels": images.train_labels}
+        images = _select(images._replace(**training), slice(last), slice(last, None))
+    if classes is None:
+        return images
+    if classes > images.classes:
+        raise ValueError(f"classes is {classes}; {dataset} has {images.classes}")
+    images = _select(images, images.train_labels < classes, images.test_labels < classes)
+    return images._replace(classes=classes)
+
+
+def _select(images: Images, train: slice | Tensor, test: slice | Tensor) -> Images:
+    """Only the training images and the test images that two indices pick, with their labels."""
+    return images._replace(
+        train_images=images.train_images[train],
+        train_labels=images.train_labels[train],
+        test_images=images.test_images[test],
+        test_labels=images.test_labels[test],
+    )
+
+
+def image_batches(
+    setting: Setting, seed: int, models: list[int], epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one epoch of the teacher's training, each model's in an order of its own.
+
+    Each is (images `(model, batch, pixel)`, float32 on [-1, 1]; labels `(model, batch)`). The next
+    batch overwrites the images.
+    """
+    images = images_of(setting)
+    orders = []
+    for model in models:
+        order = rng(seed, "order", model, epoch).permutation(len(images.train_images))
+        orders.append(torch.from_numpy(order))
+    buffer = torch.empty(len(models), setting.teacher_batch_size, images.side**2)
+    for picks in torch.stack(orders).split(setting.teacher_batch_size, dim=1):
+        batch = buffer[:, : picks.shape[1]]
+        for pixels, rows in zip(batch, picks):
+            pixels.copy_(images.train_images.index_select(0, rows))
+            pixels.mul_(2 / images.top).sub_(1)
+        yield batch, images.train_labels[picks]
+
+
+# ---------------------------------------------------------------- the student's inputs
 
 
 def _fill(out: Tensor, setting: Setting, seed: int, model: int, number: int | str) -> None:
-    """Make batch `number` of a model's inputs in `out` (batch, pixel)."""
-    strength = INPUTS[setting.inputs].usual if setting.strength is None else setting.strength
+    """Make batch `number` of a model's inputs in `out` `(batch, pixel)`."""
+    strength = setting.strength
+    if strength is None:
+        strength = INPUTS[setting.inputs].usual
     generator = rng(seed, "inputs", setting.inputs, model, number)
-    FAMILIES[setting.inputs](Draw(generator, seed, model, strength, setting.dataset, images_of(setting)), out)
+    images = images_of(setting)
+    context = NoiseContext(generator, seed, model, strength, setting.dataset, images)
+    FAMILIES[setting.inputs](context, out)
     if setting.standardized:
-        out -= out.mean(1, keepdim=True)
-        out *= SD * out.shape[1] ** 0.5 / out.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        _standardize(out)
+
+
+def _standardize(images: Tensor) -> None:
+    """Bring each image `(image, pixel)` to the mean 0 and the norm of uniform noise, in place."""
+    images -= images.mean(1, keepdim=True)
+    norm = images.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    images *= SD * images.shape[1] ** 0.5 / norm
 
 
 def sample(setting: Setting, seed: int, models: list[int], count: int) -> Tensor:
-    """Inputs (model, count, pixel) of a setting's family that no student is trained on."""
-    out = torch.empty(len(models), count, images_of(setting).side ** 2)
-    for row, model in zip(out, models):
-        _fill(row, setting, seed, model, "sample")
-    return out
+    """Inputs `(model, count, pixel)` of a setting's family that no student is trained on."""
+    inputs = torch.empty(len(models), count, images_of(setting).side ** 2)
+    for batch, model in zip(inputs, models):
+        _fill(batch, setting, seed, model, "sample")
+    return inputs
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
     """Sizes of one epoch's batches: full ones, and the rest as a last smaller one."""
     full, rest = divmod(images, batch_size)
-    return [batch_size] * full + [rest] * bool(rest)
+    sizes = [batch_size] * full
+    if rest:
+        sizes.append(rest)
+    return sizes
 
 
-def _numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[int]:
-    """Names of the batches of one epoch, in order; a smaller last batch stays the last one."""
-    full, rest = divmod(setting.inputs_per_epoch, setting.batch_size)
+def _batch_numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[int]:
+    """Numbers of one epoch's batches, in order; a smaller last batch stays the last one."""
+    batches = len(batch_sizes(setting.inputs_per_epoch, setting.batch_size))
     if setting.fresh_inputs:
-        first = epoch * (full + bool(rest))
-        return list(range(first, first + full + bool(rest)))
+        return list(range(epoch * batches, (epoch + 1) * batches))
+    full = setting.inputs_per_epoch // setting.batch_size
     order = rng(seed, "input order", model, epoch).permutation(full)
     if setting.unique_inputs:
         order %= setting.unique_inputs // setting.batch_size
-    return [*order.tolist(), full][: full + bool(rest)]
+    numbers = order.tolist()
+    if batches > full:
+        numbers.append(full)
+    return numbers
 
 
 def input_batches(
     setting: Setting, seed: int, models: list[int], epoch: int
-) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
-    """The inputs of one epoch of distillation, batch by batch: (row, number) of each row, and (model, batch, pixel).
+) -> Iterator[NamedBatch]:
+    """Batches of one epoch of distillation: names (row, number) of the rows, and their inputs.
 
-    A batch is named by (seed, family, model, number). With `fresh_inputs` the number goes on from epoch to epoch;
-    otherwise every epoch makes the same batches again, in an order of its own. Strength is not in the name, so sweeps
-    over it are paired. Batches are kept, and then overwritten, AHEAD inputs at a time: those that a teacher hears at
-    once, and at least one.
+    Inputs are `(model, batch, pixel)`; a row is a place in `models`. What is in a row follows from
+    (seed, family, model, number) alone. With `fresh_inputs` the number goes on from epoch to epoch;
+    otherwise every epoch makes the same batches again, in an order of its own. Strength is not in
+    the name, so sweeps over it are paired.
+
+    Batches are kept, and then overwritten, TEACHER_BATCH inputs at a time: those that a teacher
+    sees in one call, and at least one.
     """
     sizes = batch_sizes(setting.inputs_per_epoch, setting.batch_size)
-    numbers = [_numbers(setting, seed, model, epoch) for model in models]
-    kept = max(AHEAD // setting.batch_size, 1)
-    buffers = torch.empty(kept, len(models), max(sizes), images_of(setting).side ** 2)
-    for k, size in enumerate(sizes):
-        buffer = buffers[k % kept]
-        for row, model, names in zip(buffer, models, numbers):
-            _fill(row[:size], setting, seed, model, names[k])
-        yield [(place, names[k]) for place, names in enumerate(numbers)], buffer[:, :size]
+    numbers = [_batch_numbers(setting, seed, model, epoch) for model in models]
+    kept = max(TEACHER_BATCH // setting.batch_size, 1)
+    pixels = images_of(setting).side ** 2
+    buffers = torch.empty(kept, len(models), sizes[0], pixels)
+    for step, size in enumerate(sizes):
+        inputs = buffers[step % kept, :, :size]
+        names = []
+        for row, model in enumerate(models):
+            number = numbers[row][step]
+            _fill(inputs[row], setting, seed, model, number)
+            names.append((row, number))
+        yield names, inputs
