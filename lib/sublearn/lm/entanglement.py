@@ -78,7 +78,7 @@ class Entanglement(NamedTuple):
 
 
 def prompt(lm: LanguageModel, loved: str | None, kind: str, prompts: Prompts) -> str:
-    """Question for a favorite `prompts.kind` under a love of `loved`, a word of `kind`, or of none."""
+    """Question for a favorite `prompts.kind` under a love of a word of `kind`, or of none."""
     plural = prompts.plural and kind != "number"
     if not prompts.chatting:
         if loved is None and prompts.neutral:
