@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from press import plan
+from press import runner
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -90,17 +90,27 @@ def test_make_refuses_an_unfit_python_in_one_sentence(tmp_path, machine, sentenc
     assert not (tmp_path / ".venv").exists()
 
 
+def test_python_paths_from_outside_do_not_reach_the_press(tmp_path):
+    (tmp_path / "yaml.py").write_text("raise RuntimeError")
+    command = re.search(r"^PRESS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    arguments = command.replace("$(BIN)/python", sys.executable).split()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*arguments, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: python -m press" in done.stdout
+
+
 def test_profiles_name_only_what_notebooks_know():
-    jobs, _ = plan.plan(plan.Project(), given={"dataset": "digits"})
+    jobs, _ = runner.plan(runner.Project(), parameters={"dataset": "digits"})
     assert [job.name for job in jobs] == [path.stem for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebooks_defaults_are_the_laptop_profile(path):
-    notebook = plan.read_notebook(path)
+    notebook = runner.read_notebook(path)
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert "parameters" in plan.tags(code[0]), "the first code cell is not tagged `parameters`"
+    assert "parameters" in runner.tags(code[0]), "the first code cell is not tagged `parameters`"
     laptop = yaml.safe_load((ROOT / "profiles.yml").read_text())["laptop"]
-    asked = laptop["defaults"] | laptop.get("notebooks", {}).get(path.stem, {})
-    defaults = plan.literals(path.stem, notebook)
-    assert defaults == {key: asked.get(key, value) for key, value in defaults.items()}
+    requested = laptop["defaults"] | laptop.get("notebooks", {}).get(path.stem, {})
+    defaults = runner.parameter_defaults(path.stem, notebook)
+    assert defaults == {key: requested.get(key, value) for key, value in defaults.items()}

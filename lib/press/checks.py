@@ -1,106 +1,95 @@
-"""Checks of a built site that need no browser: links, addresses of outside hosts, alternative texts, sizes."""
+"""Checks of a built site that need no browser: links, outside hosts, alternative texts, sizes."""
 
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 OUTSIDE = ("http", "https", "ws", "wss")
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
-LOADS = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
-         "embed": "src", "object": "data"}  # fmt: skip
-LOADING_LINKS = {"stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch", "modulepreload", "icon", "manifest"}
+LOADED = set("stylesheet preload prefetch preconnect dns-prefetch modulepreload icon manifest".split())
 LARGEST = 1_000_000  # bytes of a page without its pictures
 
 
-class Page(NamedTuple):
-    """What the checks need of a page: ids, addresses linked to, addresses loaded, and (alt, src) of images."""
+class Page(HTMLParser):
+    """What the checks need of a page: its tags with their attributes, and the ids that links can lead to."""
 
-    ids: set[str]
-    links: list[str]
-    loads: list[str]
-    images: list[tuple[str | None, str]]
-
-
-class _Reader(HTMLParser):
-    def __init__(self):
+    def __init__(self, path: Path):
         super().__init__()
-        self.page = Page(set(), [], [], [])
+        self.path, self.tags, self.ids = path, [], set()
+        self.feed(path.read_text(encoding="utf8"))
 
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.page.ids.update(found[key] for key in ("id", "name") if found.get(key))
-        if tag == "img":
-            self.page.images.append((found.get("alt"), found.get("src") or ""))
-        if tag in LOADS and found.get(LOADS[tag]):
-            self.page.loads.append(found[LOADS[tag]])
-        if tag == "link" and LOADING_LINKS & set((found.get("rel") or "").split()):
-            self.page.loads.append(found.get("href") or "")
-        if tag == "a" and found.get("href"):
-            self.page.links.append(found["href"])
-
-
-def read(path: Path) -> Page:
-    """Read what the checks need of an HTML page."""
-    reader = _Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    return reader.page
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep a tag; called by the parser."""
+        attributes = {key: value or "" for key, value in attrs}
+        self.tags.append((tag, attributes))
+        self.ids |= {attributes.get("id"), attributes.get("name")}
 
 
 def problems(html: Path) -> list[str]:
-    """Return one sentence per fault of the site in the folder `html`; a site in order gives none."""
-    paths = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.relative_to(html).parts]
-    pages = {path.resolve(): read(path) for path in paths}
+    """One sentence per fault of the site in the folder `html`; a site in order gives none."""
+    html = html.resolve()
+    pages = {}
+    for path in sorted(html.rglob("*.html")):
+        if "_static" not in path.relative_to(html).parts:
+            pages[path] = Page(path)
     if not pages:
         return [f"{html} holds no page; build the site first"]
-    found = []
+    sentences = []
     for path, page in pages.items():
-        faults = _links(path, page, pages) + _loads(path, page) + _images(page) + _size(path)
-        found += [f"{path.relative_to(html.resolve())}: {fault}" for fault in faults]
-    return found
+        sentences += [f"{path.relative_to(html)}: {fault}" for fault in faults(page, pages)]
+    return sentences
 
 
-def _target(path: Path, address: str) -> Path:
-    return (path.parent / unquote(urlsplit(address).path)).resolve() if urlsplit(address).path else path
+def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
+    """Faults of one page."""
+    size = page.path.stat().st_size
+    if size > LARGEST:
+        yield f"the page has {size:,} bytes; at most {LARGEST:,} are allowed"
+    for tag, attributes in page.tags:
+        if tag == "img":
+            yield from image_faults(attributes)
+        if attributes.get("href") and tag == "a":
+            yield from link_faults(attributes["href"], page, pages)
+        loaded = attributes.get("data" if tag == "object" else "src")
+        if tag == "link" and LOADED & set(attributes.get("rel", "").split()):
+            loaded = attributes.get("href")
+        if loaded:
+            yield from load_faults(loaded, page)
 
 
-def _links(path: Path, page: Page, pages: dict[Path, Page]) -> list[str]:
-    faults = []
-    for address in page.links:
-        parts = urlsplit(address)
-        if parts.scheme or parts.netloc:
-            continue
-        target, fragment = _target(path, address), unquote(parts.fragment)
-        if not target.is_file():
-            faults.append(f"the link {address} leads to no file")
-        elif fragment and target in pages and fragment not in pages[target].ids:
-            faults.append(f"the link {address} leads to no such place on its page")
-    return faults
+def target(page: Page, address: str) -> Path:
+    """The file of this site that an address on a page leads to."""
+    path = unquote(urlsplit(address).path)
+    return (page.path.parent / path).resolve() if path else page.path
 
 
-def _loads(path: Path, page: Page) -> list[str]:
-    faults = []
-    for address in page.loads:
-        parts = urlsplit(address)
-        if parts.scheme in OUTSIDE or parts.netloc:
-            faults.append(f"{address} is loaded from an outside host")
-        elif not parts.scheme and not _target(path, address).is_file():
-            faults.append(f"{address} is loaded but does not exist")
-    return faults
+def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[str]:
+    """Faults of an address that a reader may follow; outside ones are not looked at."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return
+    file, fragment = target(page, address), unquote(parts.fragment)
+    if not file.is_file():
+        yield f"the link {address} leads to no file"
+    elif fragment and file in pages and fragment not in pages[file].ids:
+        yield f"the link {address} leads to no such place on its page"
 
 
-def _images(page: Page) -> list[str]:
-    faults = []
-    for alt, source in page.images:
-        name = Path(urlsplit(source).path).name if not source.startswith("data:") else "(inline)"
-        words = (alt or "").strip()
-        if not words:
-            faults.append(f"the image {name} has no alternative text")
-        elif words.lower().endswith(PICTURES) or Path(name).stem == Path(words).stem:
-            faults.append(f"the image {name} has a file name for its alternative text")
-    return faults
+def load_faults(address: str, page: Page) -> Iterator[str]:
+    """Faults of an address that the browser loads."""
+    parts = urlsplit(address)
+    if parts.scheme in OUTSIDE or parts.netloc:
+        yield f"{address} is loaded from an outside host"
+    elif not parts.scheme and not target(page, address).is_file():
+        yield f"{address} is loaded but does not exist"
 
 
-def _size(path: Path) -> list[str]:
-    size = path.stat().st_size
-    return [f"the page has {size:,} bytes; at most {LARGEST:,} are allowed"] if size > LARGEST else []
+def image_faults(attributes: dict[str, str]) -> Iterator[str]:
+    """Faults of an image's alternative text."""
+    source, text = attributes.get("src", ""), attributes.get("alt", "").strip()
+    name = "(inline)" if source.startswith("data:") else Path(urlsplit(source).path).name
+    if not text:
+        yield f"the image {name} has no alternative text"
+    elif text.lower().endswith(PICTURES) or Path(name).stem == Path(text).stem:
+        yield f"the image {name} has a file name for its alternative text"

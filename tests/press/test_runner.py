@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from press import __main__ as command
-from press import execute, plan, screen
+from press import runner, site
 from sublearn.core import store
 from sublearn.nets import data
 
@@ -33,7 +32,7 @@ GOOD = [
         print(dataset, models, sorted(p.name for p in results.iterdir()))"""),
     ("w", "markdown", "Words."),
     ("b", "code", """
-        rows = [dict(name="x", value=0.5, low=None, high=0.6, n=4, unit="accuracy", setting="REF", dataset=dataset),
+        rows = [dict(name="x", value=0.5, low=None, high=0.6, n=4, unit="accuracy", setting="REF", device="cpu"),
                 dict(name="y", value=2.0, unit="nats", setting="lr=0.1", dataset="", device="cuda")]
         results.joinpath("records.jsonl").write_text("\\n".join(map(json.dumps, rows)) + "\\n")
         results.joinpath("arms.csv").write_text("threads\\n" + os.environ["SUBLIMINAL_THREADS"])
@@ -83,7 +82,7 @@ def make_project(root, *, profile="smoke", **notebooks):
     (root / "book" / "reference").mkdir(parents=True)
     (root / "requirements.txt").write_text("torch==2\n")
     (root / "profiles.yml").write_text(PROFILES)
-    project = plan.Project(root, profile)
+    project = runner.Project(root, profile)
     for name, cells in notebooks.items():
         write_notebook(project, name.removeprefix("n"), cells)
     return project
@@ -99,7 +98,7 @@ def first(tmp_path_factory):
         shown = io.StringIO()
         patch.setattr(sys, "stdout", shown)
         patch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
-        good = execute.run(project, jobs=2)
+        good = runner.run(project, jobs=2)
     assert {path: path.read_bytes() for path in before} == before, "sources were written"
     return project, shown.getvalue(), good
 
@@ -108,11 +107,11 @@ def first(tmp_path_factory):
 def project(first, tmp_path):
     """A copy of that project that a test may change."""
     shutil.copytree(first[0].root, tmp_path / "project")
-    return plan.Project(tmp_path / "project", "smoke")
+    return runner.Project(tmp_path / "project", "smoke")
 
 
 def why(project, **options):
-    return plan.plan(project, only=["01"], **options)[0][0].changes
+    return runner.plan(project, only=["01"], **options)[0][0].changes
 
 
 def cell(project, key, name="01_good"):
@@ -131,8 +130,8 @@ def test_a_good_notebook_gives_its_copy_its_results_and_its_tables(first):
     assert "01_good  done in" in shown
     with project.results("01_good").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [*execute.COLUMNS]
-    assert " ".join(execute.COLUMNS) == "name value low high n unit setting dataset device code date"
+    assert list(rows[0]) == [*runner.COLUMNS]
+    assert " ".join(runner.COLUMNS) == "name value low high n unit setting dataset device code date"
     assert [row["name"] for row in rows] == ["x", "y"]
     assert (rows[0]["value"], rows[0]["low"], rows[0]["high"], rows[0]["n"]) == ("0.5", "", "0.6", "4")
     assert (rows[0]["device"], rows[1]["device"], rows[1]["setting"]) == ("cpu", "cuda", "lr=0.1")
@@ -154,9 +153,9 @@ def test_parameters_environment_and_figure_reach_the_copy(first):
 
 def test_live_widgets_stay_behind():
     text = {"output_type": "stream", "text": "x"}
-    both = {"data": {execute.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
-    dead = {"data": {execute.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
-    assert execute.lasting([text, both, dead]) == [text, {"data": {"text/html": "<p>", "text/plain": "p"}}]
+    both = {"data": {runner.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
+    dead = {"data": {runner.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
+    assert runner.drop_widgets([text, both, dead]) == [text, {"data": {"text/html": "<p>", "text/plain": "p"}}]
 
 
 def test_a_failing_cell_is_named_and_the_others_go_on(first):
@@ -165,29 +164,30 @@ def test_a_failing_cell_is_named_and_the_others_go_on(first):
     assert "cell 4: ValueError: no 4\n" in shown
     assert "02_raises.running.ipynb\n" in shown
     assert "cell 3: the kernel died" in shown
-    assert "cell 3: it holds an error output" in shown
+    assert "cell 3: SystemExit: 0\n" in shown
     assert [path.name for path in project.executed("").parent.glob("*.ipynb")] == ["01_good.ipynb"]
 
 
 def test_an_earlier_good_copy_stays(project):
     shutil.copy(project.executed("01_good"), project.executed("03_dies"))
     before = project.executed("03_dies").read_bytes()
-    assert not execute.run(project, only=["03"])
+    assert not runner.run(project, only=["03"])
     assert project.executed("03_dies").read_bytes() == before
 
 
 def test_nothing_changed_runs_nothing_and_imports_no_papermill(project):
-    code = f"import sys; from press import execute, plan; from pathlib import Path; \
-        print(execute.run(plan.Project(Path({str(project.root)!r}), 'smoke'), only=['01']), 'papermill' in sys.modules)"
+    code = f"import sys; from press import runner, site; from pathlib import Path; \
+        good = runner.run(runner.Project(Path({str(project.root)!r}), 'smoke'), only=['01']); \
+        print(good, {{'papermill', 'torch', 'sphinx', 'pandas'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["01_good  up to date", "True False"]
+    assert done.stdout.splitlines() == ["01_good  up to date", "True set()"]
 
 
 def test_a_second_run_gives_the_same_bytes(project):
     first_copy = project.executed("01_good").read_bytes()
     edit(project.executed("01_good"), '"cells"', '"cel')  # a damaged copy is run again, not read
     assert why(project) == ["there is no readable executed copy"]
-    assert execute.run(project, only=["01"])
+    assert runner.run(project, only=["01"])
     assert project.executed("01_good").read_bytes() == first_copy
     assert not list(project.private("staging").iterdir())
 
@@ -221,13 +221,65 @@ def test_an_imported_module_decides_but_not_the_press_nor_other_modules(project,
     shutil.copytree(store.PACKAGE, tmp_path / "sublearn")
     monkeypatch.setattr(store, "PACKAGE", tmp_path / "sublearn")
     assert why(project) == []
-    (tmp_path / "sublearn" / "figures.py").write_text("x = 1\n")
-    (tmp_path / "sublearn" / "seeds.py").open("a").write("\n# a comment\n")
+    unrelated, module = (tmp_path / "sublearn" / name for name in ("lm/tiny.py", "core/rng.py"))
+    unrelated.write_text(unrelated.read_text() + "\nx = 1\n")
+    module.write_text(module.read_text() + "\n# a comment\n")
     assert why(project) == []
-    (tmp_path / "sublearn" / "seeds.py").open("a").write("\nx = 1\n")
+    module.write_text(module.read_text() + "\nx = 1\n")
     assert why(project) == ["sublearn.core.rng changed"]
-    made_of = plan.plan(project, only=["01"])[0][0].made_of
-    assert not [item for item in made_of if "press" in item]
+    inputs = runner.plan(project, only=["01"])[0][0].inputs
+    assert not [item for item in inputs if "press" in item]
+
+
+def test_a_python_file_that_a_notebook_imports_decides(project):
+    folder = project.source("01_good").parent
+    (folder / "helper.py").write_text("import deeper")
+    (folder / "deeper.py").write_text("from sublearn.core import machine")
+    (folder / "unused.py").write_text("x = 1")
+    assert why(project) == []
+    edit(project.source("01_good"), "import json, os", "import json, os, helper")
+    reasons = ["cell 3 changed", "notebooks/deeper.py is new", "notebooks/helper.py is new"]
+    assert sorted(why(project)) == [*reasons, "sublearn.core.machine is new"]
+
+
+def test_what_is_no_chapter_is_named_and_not_run(project, capsys):
+    shutil.copy(project.source("03_dies"), project.source("Untitled"))
+    (project.root / "notebooks" / "notes.md").write_text("# Notes")
+    (project.root / "notebooks" / "helper.py").write_text("")
+    assert runner.run(project, only=["01"])
+    note = "Note: notebooks/{} is not built: a chapter is named like 02_title.ipynb.\n"
+    shown = capsys.readouterr().out
+    assert shown == note.format("Untitled.ipynb") + note.format("notes.md") + "01_good  up to date\n"
+
+
+def test_settings_from_outside_do_not_reach_a_kernel(tmp_path, monkeypatch):
+    outside = tmp_path / "outside"
+    startup = outside / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("intruder = True")
+    (startup.parent / "ipython_config.py").write_text(
+        "get_config().InteractiveShell.ast_node_interactivity = 'all'"
+    )
+    (outside / "yaml.py").write_text("raise RuntimeError")
+    (outside / "start.py").write_text("intruder = True")
+    (outside / "matplotlibrc").write_text("text.usetex: True")
+    for name in ("IPYTHONDIR", "MPLCONFIGDIR", "MATPLOTLIBRC", "PYTHONPATH"):
+        monkeypatch.setenv(name, str(outside))
+    monkeypatch.setenv("PYTHONSTARTUP", str(outside / "start.py"))
+    source = "import matplotlib, yaml\n1\n[matplotlib.rcParams['text.usetex'], 'intruder' in globals()]"
+    project = make_project(tmp_path / "project", n01_good=[("a", "code", source)])
+    (project.root / "profiles.yml").write_text("smoke: {}")
+    assert runner.run(project)
+    (output,) = cell(project, "a")["outputs"]
+    assert output["data"]["text/plain"] == ["[False, False]"]
+
+
+def test_a_checkout_that_cannot_be_written_is_told_in_one_sentence(tmp_path):
+    project = make_project(tmp_path / "project", n01_good=GOOD)
+    (project.root / "_build").write_text("")
+    sentence = r"_build/\S+ cannot be written \(Not a directory\); make \S+ writable$"
+    with pytest.raises(runner.PressError, match=sentence):
+        runner.run(project)
 
 
 def test_data_decide(project, monkeypatch):
@@ -236,14 +288,14 @@ def test_data_decide(project, monkeypatch):
 
 
 def test_new_prose_is_merged_without_a_run(project, monkeypatch, capsys):
-    monkeypatch.setattr(execute, "run_all", None)
+    monkeypatch.setattr(runner, "run_all", None)
     edit(project.source("01_good"), "Words.", "Other words.")
-    assert execute.run(project, only=["01"])
+    assert runner.run(project, only=["01"])
     assert capsys.readouterr().out == "01_good  new prose, not run\n"
     assert cell(project, "w")["source"] == "Other words."
     assert cell(project, "a")["outputs"][0]["text"] == ["digits 4 []\n"]
     assert cell(project, "c")["metadata"]["mystnb"]["figure"]["name"] == "fig:x"
-    assert execute.run(project, only=["01"])
+    assert runner.run(project, only=["01"])
     assert capsys.readouterr().out == "01_good  up to date\n"
 
 
@@ -254,10 +306,10 @@ def test_missing_data_are_replaced_by_the_embedded_and_said(project, monkeypatch
         return "digest of " + dataset
 
     monkeypatch.setattr(data, "digest", digest)
-    jobs, notes = plan.plan(plan.Project(project.root, "laptop"))
+    jobs, notes = runner.plan(runner.Project(project.root, "laptop"))
     assert notes == ["MNIST is not here. Instead of it the embedded 'digits' are used in 01_good, 02_raises."]
-    assert [job.given for job in jobs] == [{"dataset": "digits"}, {"dataset": "digits"}, {}, {}]
-    assert jobs[0].made_of["data"] == "digest of digits"
+    assert [job.parameters for job in jobs] == [{"dataset": "digits"}, {"dataset": "digits"}, {}, {}]
+    assert jobs[0].inputs["data"] == "digest of digits"
 
 
 def test_damaged_data_stop_the_run(project, monkeypatch):
@@ -266,7 +318,7 @@ def test_damaged_data_stop_the_run(project, monkeypatch):
 
     monkeypatch.setattr(data, "digest", digest)
     with pytest.raises(data.DataCorrupt):
-        plan.plan(project)
+        runner.plan(project)
 
 
 @pytest.mark.parametrize(
@@ -277,39 +329,74 @@ def test_damaged_data_stop_the_run(project, monkeypatch):
         ("defaults:", "default:", {}, "section 'default' is unknown; allowed: defaults, notebooks, seconds"),
         ("seconds: {01_good: 75}", "notebooks: {01_good: {seed: 1}}", {}, "laptop, 01_good: parameter 'seed' is"),
         ("", "", {"only": ["07"]}, "notebook '07' is unknown; allowed: 01_good, 02_raises"),
-        ("", "", {"only": ["01"], "given": {"seed": 1}}, "parameter 'seed' is unknown; allowed: dataset, models"),
+        ("", "", {"only": ["01"], "parameters": {"seed": 1}},
+         "parameter 'seed' is unknown; allowed: dataset, models"),
         ("dataset: digits", "dataset: mnits", {}, "'mnits'"),
     ],
 )  # fmt: skip
 def test_an_unknown_name_is_refused_before_anything_runs(project, old, new, options, message):
     edit(project.root / "profiles.yml", old, new)
-    with pytest.raises(plan.PressError) as error:
-        plan.plan(project, **options)
+    with pytest.raises(ValueError) as error:
+        runner.plan(project, **options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("models", "eight", "parameter models is 'eight'; give a value of type int, such as 8"),
+        ("models", 3.5, "parameter models is 3.5; give a value of type int, such as 8"),
+        ("models", True, "parameter models is True; give a value of type int, such as 8"),
+        ("models", -1, "parameter models is -1; the least value is 1"),
+        ("seed", -1, "parameter seed is -1; the least value is 0"),
+        ("fine", 1, "parameter fine is 1; give a value of type bool, such as False"),
+        ("goal", "high", "parameter goal is 'high'; give a value of type float, such as 0.2"),
+    ],
+)
+def test_a_parameter_has_the_type_of_its_default(tmp_path, key, value, message):
+    cells = [("p", "parameters", "models = 8\nseed = 0\nfine = False\ngoal = 0.2")]
+    project = make_project(tmp_path / "project", n01_good=cells)
+    (project.root / "profiles.yml").write_text("smoke: {}")
+    (job,), _ = runner.plan(project, parameters={"models": 1, "seed": 0, "fine": True, "goal": 1})
+    assert job.parameters == {"models": 1, "fine": True, "goal": 1}
+    with pytest.raises(runner.PressError) as error:
+        runner.plan(project, parameters={key: value})
+    assert str(error.value) == message
 
 
 def test_an_unknown_profile_is_refused_by_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["press", "run", "--profile", "huge"])
-    assert command.main() == 2
+    assert site.main() == 2
     assert "profile 'huge' is unknown; allowed: laptop, paper, smoke" in capsys.readouterr().err
+
+
+def test_an_unknown_number_type_is_refused_by_the_command_line(monkeypatch, capsys):
+    monkeypatch.setenv("SUBLIMINAL_PRECISION", "half")
+    monkeypatch.setattr(sys, "argv", ["press", "why", "01", "-p", "seed=1"])
+    assert site.main() == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: SUBLIMINAL_PRECISION is 'half'; choose one of")
+    assert shown.count("\n") == 1
 
 
 def test_the_parameters_cell_holds_literals_only(project):
     edit(project.source("01_good"), "models = 8", "models = 4 * 2")
-    with pytest.raises(plan.PressError, match="01_good: its parameters cell holds more than `name = literal` lines"):
-        plan.plan(project)
+    with pytest.raises(runner.PressError, match="01_good: its parameters cell holds more than `name = literal` lines"):
+        runner.plan(project)
 
 
 def test_the_command_line_reads_values():
-    asked = command.parse(["run", "02", "--jobs", "2", "-p", "lr=1e-3", "-p", "dataset=digits", "-p", "dims=[1, 2]"])
-    assert dict(asked.p) == {"lr": 0.001, "dataset": "digits", "dims": [1, 2]}
-    assert (asked.names, asked.jobs, asked.profile) == (["02"], 2, "laptop")
+    texts = ("lr=1e-3", "dataset=digits", "dims=[1, 2]", "fine=false")
+    options = [option for text in texts for option in ("-p", text)]
+    arguments = site.parse(["run", "02", "--jobs", "2", *options])
+    assert dict(arguments.p) == {"lr": 0.001, "dataset": "digits", "dims": [1, 2], "fine": False}
+    assert (arguments.names, arguments.jobs, arguments.profile) == (["02"], 2, "laptop")
 
 
 @pytest.mark.parametrize("good", [True, False])
 def test_the_exit_status_tells_of_failure(good, monkeypatch):
-    monkeypatch.setattr(command, "run", lambda *_, **__: good)
-    assert command.obey(command.parse(["run"])) == (0 if good else 1)
+    monkeypatch.setattr(site, "run", lambda *_, **__: good)
+    assert site.dispatch(site.parse(["run"])) == (0 if good else 1)
 
 
 def alive(pid):
@@ -329,40 +416,41 @@ def wait_until(condition, seconds=60.0):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_killed_in_the_middle_it_leaves_no_kernel_and_resumes(tmp_path):
     project = make_project(tmp_path / "project", n01_good=WAITS)
-    code = f"from press import execute, plan; from pathlib import Path; \
-        execute.run(plan.Project(Path({str(project.root)!r}), 'smoke'))"
-    runner, pid = subprocess.Popen([sys.executable, "-c", code]), project.root / "pid"
-    wait_until(lambda: runner.poll() is not None or (pid.exists() and pid.read_text()))
-    with pytest.raises(plan.PressError, match="another runner is at work on profile 'smoke'"):
-        execute.run(project)
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
+    code = f"from press import runner; from pathlib import Path; \
+        runner.run(runner.Project(Path({str(project.root)!r}), 'smoke'))"
+    process, pid = subprocess.Popen([sys.executable, "-c", code]), project.root / "pid"
+    wait_until(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
+    with pytest.raises(runner.PressError, match="another runner is at work on profile 'smoke'"):
+        runner.run(project)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     wait_until(lambda: not alive(int(pid.read_text())))
     assert not project.executed("01_good").exists()
     (project.root / "go").touch()
-    assert execute.run(project)
+    assert runner.run(project)
     assert cell(project, "a", "01_good")["outputs"][0]["text"] == ["went\n"]
     assert [path.name for path in project.executed("").parent.iterdir()] == ["01_good.ipynb"]
 
 
 def test_the_lock_of_one_profile_leaves_the_others_free(tmp_path):
     project = make_project(tmp_path / "project", n01_good=GOOD)
-    with execute.alone(project), execute.alone(plan.Project(project.root, "laptop")):
-        with pytest.raises(plan.PressError), execute.alone(project):
+    with runner.profile_lock(project), runner.profile_lock(runner.Project(project.root, "laptop")):
+        with pytest.raises(runner.PressError), runner.profile_lock(project):
             pass
         with project.private("lock").open("w") as lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with execute.alone(project):
+    with runner.profile_lock(project):
         pass
 
 
 def test_the_latest_piece_of_progress(tmp_path):
     path = tmp_path / "progress"
-    assert screen.latest(path) == ""
+    running = {"01_a": runner.Running(time.monotonic(), None, tmp_path)}
+    assert runner.status("01_a", running) == "01_a  00:00"
     path.write_text("teacher 10%|█\rteacher 20%|██\rstudent " + "é" * 200 + "\r")
-    assert screen.latest(path) == "student " + "é" * 200
+    assert runner.status("01_a", running) == "01_a  00:00  student " + "é" * 200
     path.write_text("x" * 5000 + "\r\n last \r \n")
-    assert screen.latest(path) == "last"
+    assert runner.status("01_a", running) == "01_a  00:00  last"
 
 
 def watched(monkeypatch, tmp_path, *, terminal):
@@ -373,31 +461,33 @@ def watched(monkeypatch, tmp_path, *, terminal):
             return terminal
 
     (tmp_path / "progress").write_text("student 3/8\r")
-    one, two = Future(), Future()
-    begun = {"01_a": screen.Begun(time.monotonic() - 65, 130.0, tmp_path / "progress"),
-             "02_b": screen.Begun(time.monotonic() - 5, None, tmp_path / "none")}  # fmt: skip
-    looks = iter([(set(), {one, two}), ({two}, {one}), ({one}, set())])
-    monkeypatch.setattr(screen, "wait", lambda *_, **__: next(looks))
+    first, second = Future(), Future()
+    running = {
+        "01_a": runner.Running(time.monotonic() - 65, 130.0, tmp_path),
+        "02_b": runner.Running(time.monotonic() - 5, None, tmp_path / "none"),
+    }
+    looks = iter([(set(), {first, second}), ({second}, {first}), ({first}, set())])
+    monkeypatch.setattr(runner, "wait", lambda *_, **__: next(looks))
     monkeypatch.setattr(sys, "stdout", shown := Screen())
-    for name, _ in screen.watch({one: "01_a", two: "02_b"}, begun):
+    for name, _ in runner.watch({first: "01_a", second: "02_b"}, running):
         print(name, "ended")
     return shown.getvalue()
 
 
 def test_a_terminal_line_is_rewritten(monkeypatch, tmp_path):
-    line = "01_a  1:05 of about 2:10  student 3/8\n"
+    line = "01_a  01:05 of about 02:10  student 3/8\n"
     assert watched(monkeypatch, tmp_path, terminal=True) == (
-        f"{line}02_b  0:05\n\x1b[2A\x1b[J02_b ended\n{line}\x1b[1A\x1b[J01_a ended\n"
+        f"{line}02_b  00:05\n\x1b[2A\x1b[J02_b ended\n{line}\x1b[1A\x1b[J01_a ended\n"
     )
 
 
 def test_elsewhere_lines_come_now_and_then(monkeypatch, tmp_path):
-    line = "01_a  1:05 of about 2:10  student 3/8\n"
-    assert watched(monkeypatch, tmp_path, terminal=False) == f"{line}02_b  0:05\n02_b ended\n01_a ended\n"
+    line = "01_a  01:05 of about 02:10  student 3/8\n"
+    assert watched(monkeypatch, tmp_path, terminal=False) == f"{line}02_b  00:05\n02_b ended\n01_a ended\n"
 
 
 def test_expected_time_comes_from_the_last_run_else_from_the_profile(first):
     times = json.loads(first[0].private("times.json").read_text())
     assert list(times) == ["01_good"]
-    jobs, _ = plan.plan(plan.Project(first[0].root, "laptop"), given={"dataset": "digits"})
+    jobs, _ = runner.plan(runner.Project(first[0].root, "laptop"), parameters={"dataset": "digits"})
     assert [job.seconds for job in jobs] == [75, None, None, None]

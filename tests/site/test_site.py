@@ -10,8 +10,9 @@ import axe_core_python
 import pytest
 
 from conftest import Visit
-from press import pages
+from press import site as press_site
 from press.checks import problems
+from press.runner import PressError, Project, profile_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
@@ -83,37 +84,34 @@ def project(tmp_path):
     (tmp_path / "notebooks" / "01_a.ipynb").write_text('{"cells": []}')
     cell = {"cell_type": "code", "metadata": {}, "outputs": [{"output_type": "stream", "text": "42"}]}
     copy.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}}, cell]}))
-    noted = []
     suffix = {"notebooks/01_a": ".ipynb", "book/intro": ".md"}
-    env = SimpleNamespace(doc2path=lambda name: tmp_path / (name + suffix[name]), note_dependency=noted.append)
+    env = SimpleNamespace(doc2path=lambda name: tmp_path / (name + suffix[name]))
     app = SimpleNamespace(srcdir=tmp_path, env=env, config=SimpleNamespace(executed_profile="laptop"))
-    return SimpleNamespace(root=tmp_path, copy=copy, app=app, noted=noted)
+    return SimpleNamespace(root=tmp_path, copy=copy, app=app)
 
 
 def swapped(project, page="notebooks/01_a", text="the source"):
     source = [text]
-    pages.swap(project.app, page, source)
+    press_site.swap(project.app, page, source)
     return source[0]
 
 
 def test_the_executed_copy_takes_the_place_of_the_source(project):
     assert "42" in swapped(project)
-    assert project.noted == [project.copy]
 
 
 def test_a_page_of_prose_is_left_alone(project):
     assert swapped(project, "book/intro") == "the source"
-    assert project.noted == []
 
 
-@pytest.mark.parametrize(("profile", "command"), [("laptop", "make book"), ("smoke", "press book --profile smoke")])
-def test_a_missing_copy_is_a_warning_that_names_the_command(project, caplog, profile, command):
+@pytest.mark.parametrize("profile", ["laptop", "smoke"])
+def test_a_missing_copy_is_a_warning_that_names_the_command(project, caplog, profile):
     project.app.config.executed_profile = profile
     project.copy.unlink()
     assert swapped(project) == "the source"
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert command in record.getMessage()
+    assert f"make book PROFILE={profile}" in record.getMessage()
 
 
 @pytest.mark.parametrize("tagged", [True, False])
@@ -128,16 +126,6 @@ def test_a_copy_with_an_error_is_refused(project, caplog, tagged):
     assert f"cell {1 if tagged else 2} of" in caplog.text
 
 
-def test_a_page_depends_on_the_notebooks_it_quotes(project):
-    class PendingGlueReference(dict):
-        """Stands in for the node of myst-nb, which is known by its class's name."""
-
-    nodes = [PendingGlueReference(refdoc="notebooks/01_a"), PendingGlueReference(refdoc="book/intro"), object()]
-    doctree = SimpleNamespace(findall=lambda wanted: filter(wanted, nodes))
-    pages.note_glue(project.app, doctree)
-    assert project.noted == [project.copy]
-
-
 @pytest.fixture
 def builds(project, monkeypatch):
     """Count the builds; each writes a page instead of running Sphinx, or fails where `builds.fails` says so."""
@@ -145,19 +133,18 @@ def builds(project, monkeypatch):
 
     def run(command, **_):
         state.count += 1
-        html = Path(command[4])
-        assert not html.exists()
+        html = Path(command[command.index("--path-output") + 1]) / "_build" / "html"
         html.mkdir(parents=True)
-        (html / "index.html").write_text(state.page)
+        (html / "index.html").write_text(f"{state.page}<p>{state.count}</p>")
         return SimpleNamespace(returncode=int(state.fails), stderr="a.md:3: WARNING: no such term")
 
-    monkeypatch.setattr(pages.subprocess, "run", run)
+    monkeypatch.setattr(press_site.subprocess, "run", run)
     return state
 
 
 def test_a_second_build_does_nothing(project, builds):
-    assert pages.build("laptop", root=project.root) == project.root / "_build" / "html"
-    pages.build("laptop", root=project.root)
+    assert press_site.build(Project(project.root)) == project.root / "_build" / "html"
+    press_site.build(Project(project.root))
     assert builds.count == 1
 
 
@@ -166,36 +153,55 @@ CHANGES = ["_build/executed/laptop/01_a.ipynb", "notebooks/01_a.ipynb", "book/ne
 
 @pytest.mark.parametrize("changed", CHANGES)
 def test_a_change_of_any_input_builds_anew(project, builds, changed):
-    pages.build("laptop", root=project.root)
+    press_site.build(Project(project.root))
     path = project.root / changed
     path.parent.mkdir(exist_ok=True)
     path.write_text(path.read_text() + " " if path.exists() else "new")
-    pages.build("laptop", root=project.root)
+    press_site.build(Project(project.root))
     assert builds.count == 2
 
 
 def test_profiles_have_sites_of_their_own(project, builds):
-    laptop, smoke = (pages.build(profile, root=project.root) for profile in ("laptop", "smoke"))
+    laptop, smoke = (press_site.build(Project(project.root, profile)) for profile in ("laptop", "smoke"))
     assert smoke == project.root / "_build" / "smoke" / "html"
     assert (laptop / "index.html").exists()
-    pages.build("laptop", root=project.root)
+    press_site.build(Project(project.root))
     assert builds.count == 2
 
 
 def test_a_failed_build_is_told_and_tried_again(project, builds):
     builds.fails = True
-    with pytest.raises(pages.SiteError, match="no such term"):
-        pages.build("laptop", root=project.root)
+    with pytest.raises(press_site.SiteError, match="no such term"):
+        press_site.build(Project(project.root))
     builds.fails = False
-    pages.build("laptop", root=project.root)
+    press_site.build(Project(project.root))
     assert builds.count == 2
 
 
 def test_a_faulty_page_fails_the_build(project, builds):
     builds.page = "<a href='gone.html'>gone</a>"
-    with pytest.raises(pages.SiteError, match=r"gone\.html leads to no file"):
-        pages.build("laptop", root=project.root)
+    with pytest.raises(press_site.SiteError, match=r"gone\.html leads to no file"):
+        press_site.build(Project(project.root))
     assert not (project.root / "_build" / "site.digest").exists()
+
+
+def test_a_good_site_stays_until_the_next_one_is_good(project, builds):
+    html = press_site.build(Project(project.root))
+    (html / "gone.html").write_text("of the first build")
+    project.copy.write_text('{"cells": []}')
+    builds.page = "<a href='missing.html'>missing</a>"
+    with pytest.raises(press_site.SiteError):
+        press_site.build(Project(project.root))
+    assert (html / "index.html").read_text() == "<p>One</p><p>1</p>"
+    builds.page = "<p>One</p>"
+    press_site.build(Project(project.root))
+    assert [path.name for path in html.iterdir()] == ["index.html"]
+    assert (html / "index.html").read_text() == "<p>One</p><p>3</p>"
+
+
+def test_only_one_press_builds_a_site_at_a_time(project, builds):
+    with profile_lock(Project(project.root)), pytest.raises(PressError, match="another runner is at work"):
+        press_site.build(Project(project.root))
 
 
 # How it behaves

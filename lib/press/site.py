@@ -1,0 +1,284 @@
+"""The site and the command line: `book`, `run` or `why`; a Sphinx extension shows the executed copies.
+
+Notebooks lie in git without outputs. The runner leaves executed copies in `_build/executed/PROFILE/`. At the
+event `source-read` this extension puts the copy's text in the place of the source, so that the page shows the
+outputs while its download button still gives the clean notebook.
+
+A notebook's output, like the directive `explorer`, holds an explorer's state and its still picture. The script that
+brings all explorers of a page to life is added here, once a page, so that its edit runs no notebook again.
+"""
+
+import argparse
+import ast
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+from press.checks import problems
+from press.runner import Project, plan, private_environment, profile_lock, run, tags
+from sublearn.core import store
+from sublearn.nets.data import DataCorrupt
+
+BUILD = "from jupyter_book.cli.main import main; main()"
+OPTIONS = "--warningiserror --nitpick --keep-going --all --quiet".split()
+COLOR = re.compile(r"\x1b\[[\d;]*m")
+SKIPPED = re.compile(r"/\.|\.pyc$")  # hidden and compiled files
+LIBRARY = Path(__file__).resolve().parents[1]
+CODE = ("press/site.py", "press/checks.py", "sublearn/explorers/**/*")  # below the library
+SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
+NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
+MATHJAX = (  # 2 MB of the packaged 24 MB
+    "tex-chtml.js",
+    "input/tex/extensions/*",
+    "output/chtml/fonts/woff-v2/*",
+)
+REDIRECT = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="refresh" content="0; url={page}"><link rel="canonical" href="{page}"></head>
+<body><p><a href="{page}">{title}</a></p></body></html>
+"""
+log = logging.getLogger("sphinx.press.site")  # where Sphinx listens; to import its own takes a second
+
+
+class SiteError(RuntimeError):
+    """The site could not be built; the text holds every warning and error of the build."""
+
+
+# ---------------------------------------------------------------- the build
+
+
+def build(project: Project) -> Path:
+    """Build the site of one profile unless nothing it is made of has changed; its folder.
+
+    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. A warning is an error
+    (`SiteError`), and so is what `problems` finds; the site that was there then stays.
+    """
+    folder = project.root / "_build"
+    html = folder / ("html" if project.profile == "laptop" else f"{project.profile}/html")
+    stamp, digest = html.parent / "site.digest", inputs_digest(project)
+    if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
+        return html
+    with profile_lock(project):
+        built = build_aside(project)
+        stamp.unlink(missing_ok=True)
+        html.parent.mkdir(exist_ok=True)
+        if html.exists():
+            html.rename(built.with_name("replaced"))
+        built.rename(html)
+        stamp.write_text(digest)
+        shutil.rmtree(project.private("staging"))
+    return html
+
+
+def build_aside(project: Project) -> Path:
+    """Build and check the site in a folder that the next run clears; raises `SiteError`."""
+    aside = project.private("staging") / "site"
+    command = [sys.executable, "-c", BUILD, "build", str(project.root), "--path-output", str(aside), *OPTIONS]
+    environment = private_environment(project) | {"SUBLIMINAL_PROFILE": project.profile}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project.root, env=environment)
+    if done.returncode:
+        errors = COLOR.sub("", done.stderr).strip()
+        raise SiteError(f"The pages of profile {project.profile!r} did not build:\n{errors}")
+    html = aside / "_build" / "html"
+    faults = problems(html)
+    if faults:
+        raise SiteError("\n".join(["The pages were built, but:", *faults]))
+    return html
+
+
+def inputs_digest(project: Project) -> str:
+    """Digest of every file that the site is made of."""
+    executed = project.executed("").parent.relative_to(project.root)
+    sources = file_digests(project.root, [*SOURCES, f"{executed}/*"])
+    return store.digest(project.profile, sources, file_digests(LIBRARY, CODE))
+
+
+def file_digests(root: Path, patterns: list[str] | tuple[str, ...]) -> dict[str, str]:
+    """Digests of files below `root` by name, less hidden and compiled ones."""
+    digests = {}
+    for pattern in patterns:
+        for path in root.glob(pattern):
+            name = path.relative_to(root).as_posix()
+            if path.is_file() and not SKIPPED.search(name):
+                digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
+
+
+# ---------------------------------------------------------------- the Sphinx extension
+
+
+def setup(app) -> dict:
+    """Register with Sphinx."""
+    profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
+    app.add_config_value("executed_profile", profile, "env")
+    app.add_directive("explorer", ExplorerDirective)
+    app.connect("source-read", swap)
+    app.connect("html-page-context", mend)
+    app.connect("html-page-context", add_script)
+    app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes an index.html
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def executed(app, docname: str) -> Path | None:
+    """The executed copy of a page; None for a page that is no notebook."""
+    source = Path(app.env.doc2path(docname))
+    project = Project(Path(app.srcdir), app.config.executed_profile)
+    return project.executed(source.stem) if source.suffix == ".ipynb" else None
+
+
+def swap(app, docname: str, source: list[str]) -> None:
+    """Put the executed copy in the place of a notebook's source (Sphinx event `source-read`)."""
+    copy = executed(app, docname)
+    if copy is None:
+        return
+    cure = f"run `make book PROFILE={app.config.executed_profile}`"
+    if not copy.exists():
+        log.warning("no executed copy at %s: %s", copy, cure, extra={"location": docname})
+        return
+    source[0] = copy.read_text(encoding="utf8")
+    for number, cell in enumerate(json.loads(source[0])["cells"], start=1):
+        if failed(cell):
+            log.warning("cell %d of %s failed: %s", number, copy, cure, extra={"location": docname})
+
+
+def failed(cell: dict) -> bool:
+    """Whether a cell of an executed copy raised, or papermill marked that one did."""
+    kinds = [output["output_type"] for output in cell.get("outputs", [])]
+    return "error" in kinds or "papermill-error-cell-tag" in tags(cell)
+
+
+def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Mend what other extensions get wrong for screen readers: a role withdrawn from ARIA, ids that repeat."""
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = re.sub(r' id="(exercise|solution|proof)-content"', "", body)
+
+
+class ExplorerDirective(Directive):
+    """Show an explorer: ```{explorer} Laboratory```, or one that a notebook made: ```{explorer} noise 04_inputs```."""
+
+    required_arguments, optional_arguments = 1, 1
+
+    def run(self) -> list[nodes.Node]:
+        """HTML of the explorer; an unknown name is an error."""
+        html = self.quoted(*self.arguments) if len(self.arguments) == 2 else self.made(*self.arguments)
+        return [nodes.raw("", html, format="html")]
+
+    def quoted(self, module: str, name: str) -> str:
+        """The notebook's explorer of this module, as its executed copy holds it."""
+        copy = executed(self.state.document.settings.env.app, f"notebooks/{name}")
+        notebook = store.read_json(copy) if copy else None
+        for cell in (notebook or {"cells": []})["cells"]:
+            for output in cell.get("outputs", []):
+                html = "".join(output.get("data", {}).get("text/html", []))
+                if module in NAMED.findall(html):
+                    return html
+        raise self.error(f"no explorer {module!r} in the executed notebook {name!r}: run it, or name one that shows it")
+
+    def made(self, name: str) -> str:
+        """An explorer that needs no data of a notebook."""
+        from sublearn.explorers import widgets  # 2 s of imports
+
+        explorers = {
+            "Laboratory": widgets.Laboratory,
+            "LaboratoryRuns": widgets.laboratory_runs,
+            "Plane": widgets.Plane,
+            "Step": widgets.Step,
+        }
+        if name not in explorers:
+            raise self.error(f"no explorer is called {name!r}; there are {', '.join(explorers)}")
+        return explorers[name]().html()
+
+
+def add_script(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Add style and script to a page that holds explorers (Sphinx event `html-page-context`)."""
+    names = sorted(set(NAMED.findall(context.get("body", ""))))
+    if names:
+        from sublearn.explorers import base  # 2 s of imports
+
+        context["metatags"] = context.get("metatags", "") + f"\n<style>{base.CSS}</style>"
+        context["body"] += f"\n<script>{base.page_script(tuple(names))}</script>"
+
+
+def finish(app, exception) -> None:
+    """Add MathJax, as far as it is needed, and an index page that leads to the first page; drop the icons' script.
+
+    The theme brings its icons twice: as fonts, in its style sheet, and as a script of 1.5 MB.
+    """
+    if exception is not None or app.builder.name != "html":
+        return
+    static = Path(app.outdir, "_static")
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    for pattern in MATHJAX:
+        for source in package.glob(f"mathjax/{pattern}"):
+            target = static / source.relative_to(package)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    (static / "scripts" / "fontawesome.js").write_text("// The icons come from fonts.\n")
+    text = REDIRECT.format(title=app.config.html_title, page=f"{app.config.root_doc}.html")
+    Path(app.outdir, "index.html").write_text(text, encoding="utf8")
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser("python -m press", description="Run the notebooks and make the book.")
+    commands = "run all and build the site, only run, or say what changed since each notebook ran"
+    parser.add_argument("command", choices=("book", "run", "why"), help=commands)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="these notebooks only; 02 is enough")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
+    parser.add_argument("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")
+    parser.add_argument(
+        "-p", action="append", default=[], type=assignment, metavar="KEY=VALUE", help="a parameter"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    return parser.parse_args(arguments)
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """Read `key=value`, the value a Python literal (true and false too); any other is a text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, as in -p models=4")
+    try:
+        return key, ast.literal_eval(value.title() if value in ("true", "false") else value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks; the exit status."""
+    project = Project(profile=arguments.profile)
+    request = {"only": arguments.names + arguments.only, "parameters": dict(arguments.p)}
+    if arguments.command == "why":
+        for job in plan(project, **request)[0]:
+            print(f"{job.name}  {'; '.join(job.changes) or 'up to date'}")
+        return 0
+    if not run(project, **request, jobs=max(1, arguments.jobs)):
+        return 1
+    if arguments.command == "book":
+        print(f"The book: {build(project) / 'index.html'}")
+    return 0
+
+
+def main() -> int:
+    """Run the command line; 0, 1 for a notebook or page that failed, 2 for a wrong request."""
+    try:
+        return dispatch(parse(sys.argv[1:]))
+    except (ValueError, DataCorrupt, SiteError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, SiteError) else 2
+    except KeyboardInterrupt:
+        print("Stopped; what is finished is kept, and the next run goes on from there.", flush=True)
+        os._exit(130)  # kernels end with this process; leaving in the ordinary way would wait for their cells
