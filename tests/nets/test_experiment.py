@@ -16,8 +16,8 @@ import torch
 
 from reference import TINY
 from sublearn.core.store import Store
-from sublearn.nets import data, ensemble, experiment, training
-from sublearn.nets.experiment import starting_weights
+from sublearn.nets import data, ensemble, experiment, jobs, training
+from sublearn.nets.jobs import starting_weights
 from sublearn.nets.settings import grid, reference
 
 
@@ -63,7 +63,7 @@ def test_an_arm_that_sees_something_else_is_not_trained_with_the_others(tmp_path
 def test_whole_ensemble_in_one_call_trains_like_model_by_model(tmp_path, monkeypatch, run):
     monkeypatch.setattr(ensemble, "SMALL", 0)
     one_by_one = run([TINY], models=3)
-    monkeypatch.setattr(ensemble, "split_models", lambda net, models: [list(models)])
+    monkeypatch.setattr(experiment, "split_models", lambda net, models: [list(models)])
     whole = run([TINY], models=3, store=Store(tmp_path / "whole"))
     assert np.allclose(one_by_one.accuracy, whole.accuracy, atol=0.01)
 
@@ -135,9 +135,9 @@ def test_teachers_on_the_way_are_the_shorter_teachers(tmp_path, run):
 def test_checkpoints_of_one_run_are_the_shorter_runs(tmp_path, run):
     long = run([replace(TINY, epochs=3)], models=2, checkpoints=[1, 2])
     for epochs in (1, 2):
-        short = run([replace(TINY, epochs=epochs)], models=2, store=Store(tmp_path / "short")).query("role == 'student'")
+        short = run([replace(TINY, epochs=epochs)], models=2, store=Store(tmp_path / "short"))
         passed = long.query("role == 'student' and epoch == @epochs")
-        assert np.array_equal(short.accuracy, passed.accuracy)
+        assert np.array_equal(short[short.role == "student"].accuracy, passed.accuracy)
 
 
 def test_a_finished_arm_is_not_trained_again(monkeypatch, run):
@@ -185,13 +185,14 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
 
 
 def test_students_on_fashion_images_depend_on_those_images_too(monkeypatch):
+    digests = {"digits": "d", "fashion": "f"}
+    monkeypatch.setattr(data, "digest", digests.__getitem__)
     setting = replace(TINY, inputs="fashion")
-    before, control = (experiment.student_keys(each, 1, 0, (), ()) for each in (setting, TINY))
-    known = data.digest
-    monkeypatch.setattr(data, "digest", lambda name: "another" if name == "fashion" else known(name))
-    assert experiment.student_keys(setting, 1, 0, (), ()) != before
-    assert experiment.student_keys(TINY, 1, 0, (), ()) == control
-    assert experiment.teacher_key(setting, 0, 0) == experiment.teacher_key(TINY, 0, 0)
+    before, control = experiment.student_keys(setting, 1, 0), experiment.student_keys(TINY, 1, 0)
+    digests["fashion"] = "another"
+    assert experiment.student_keys(setting, 1, 0) != before
+    assert experiment.student_keys(TINY, 1, 0) == control
+    assert jobs.teacher_key(setting, 0, 0) == jobs.teacher_key(TINY, 0, 0)
 
 
 def test_an_earlier_number_type_is_not_taken_for_this_one(run, monkeypatch):
@@ -204,5 +205,5 @@ def test_an_earlier_number_type_is_not_taken_for_this_one(run, monkeypatch):
 
 def test_jobs_can_be_pickled(tmp_path):
     keys = experiment.student_keys(TINY, 1, 0, (), ())
-    job = partial(experiment.train_students, store=Store(tmp_path))
+    job = partial(jobs.train_students, store=Store(tmp_path))
     assert pickle.loads(pickle.dumps((job, keys)))[1] == keys

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from reference import TINY
-from sublearn.nets.experiment import group_students, student_keys, teacher_key
+from sublearn.nets.experiment import group_students, student_keys
+from sublearn.nets.jobs import teacher_key
 from sublearn.nets.settings import (
     PARTS,
     REF,

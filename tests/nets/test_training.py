@@ -9,9 +9,9 @@ import torch
 from reference import TINY, plain_run
 from sublearn.core.rng import rng
 from sublearn.core.store import Store
-from sublearn.nets import data, experiment, inputs, training
+from sublearn.nets import data, inputs, jobs, training
 from sublearn.nets.ensemble import forward, initial_weights
-from sublearn.nets.experiment import TEACHERS, teacher_key
+from sublearn.nets.jobs import TEACHERS, teacher_key
 from sublearn.nets.models import Outputs, network
 from sublearn.nets.settings import REF, Setting, grid, reference
 from sublearn.nets.training import cross_entropy, matching_loss, take_step, train_state
@@ -175,14 +175,14 @@ def test_logit_noise_is_unbiased_of_the_size_asked_for_and_named_by_model():
 def test_remembering_the_teacher_changes_no_bit(tmp_path, monkeypatch, run):
     arms = [*grid(TINY, aux_dim=[3, 7], unique_inputs=[None, 256]), replace(TINY, inputs="images", epochs=4)]
     remembered = run(arms, models=3)
-    monkeypatch.setattr(experiment, "CACHED_LOGITS", 0)
+    monkeypatch.setattr(jobs, "CACHED_LOGITS", 0)
     assert run(arms, models=3, store=Store(tmp_path / "again")).equals(remembered)
 
 
 @pytest.mark.parametrize("size", [1, 150, 10_000])
 def test_batches_that_a_teacher_sees_together_teach_what_they_teach_alone(tmp_path, monkeypatch, size, run):
     arms = [replace(TINY, batch_size=50, inputs_per_epoch=430, fresh_inputs=fresh) for fresh in (True, False)]
-    monkeypatch.setattr(experiment, "CACHED_LOGITS", 0)
+    monkeypatch.setattr(jobs, "CACHED_LOGITS", 0)
     usual = run(arms, models=3)
     for module in (inputs, training):
         monkeypatch.setattr(module, "TEACHER_BATCH", size)

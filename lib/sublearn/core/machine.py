@@ -39,7 +39,9 @@ def requested_precision() -> str:
     requested = os.environ.get("SUBLIMINAL_PRECISION") or "auto"
     if requested not in PRECISIONS:
         allowed = ", ".join(PRECISIONS)
-        raise ValueError(f"SUBLIMINAL_PRECISION is {requested!r}; choose one of {allowed}, or unset it")
+        raise ValueError(
+            f"SUBLIMINAL_PRECISION is {requested!r}; choose one of {allowed}, or unset it"
+        )
     return requested
 
 
@@ -103,7 +105,11 @@ def executor() -> Executor:
 
 
 def parallel_map(
-    function: Callable[[Item, OnStep], Result], items: Sequence[Item], *, total: int = 0, title: str = ""
+    function: Callable[[Item, OnStep], Result],
+    items: Sequence[Item],
+    *,
+    total: int = 0,
+    title: str = "",
 ) -> list[Result]:
     """Results of function(item, on_step) on every item, in order, side by side.
 

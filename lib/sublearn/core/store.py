@@ -231,7 +231,11 @@ class Store:
 
     def label(self, kind: Kind, key: Key) -> dict:
         """Everything that decides one stored thing, as JSON."""
-        surroundings = {"code": kind.code, "hardware": machine.hardware(), "versions": library_versions()}
+        surroundings = {
+            "code": kind.code,
+            "hardware": machine.hardware(),
+            "versions": library_versions(),
+        }
         return {"kind": kind.name, "key": asdict(key), "surroundings": surroundings}
 
     def path(self, kind: Kind, key: Key) -> Path:

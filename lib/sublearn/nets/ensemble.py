@@ -1,6 +1,7 @@
 """Many models held as one: weights stacked along a leading model axis, addressed by the names of the module."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,13 +23,16 @@ def _normal(generator: np.random.Generator, shape: tuple[int, ...], fan_in: int)
     """N(0, 1/fan_in) for weights, zeros for biases."""
     if len(shape) == 1:
         return np.zeros(shape, dtype=np.float32)
-    return generator.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(fan_in))
+    unit = generator.standard_normal(shape, dtype=np.float32)
+    root = np.float32(np.sqrt(fan_in))
+    return unit / root
 
 
 def _torch(generator: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """U(-1, 1)/sqrt(fan_in) for weights and biases, the law of nn.Linear."""
     unit = 2 * generator.random(shape, dtype=np.float32) - 1
-    return unit / np.float32(np.sqrt(fan_in))
+    bound = np.float32(np.sqrt(fan_in))
+    return unit / bound
 
 
 LAWS: dict[str, Callable] = {"normal": _normal, "torch": _torch}
@@ -41,15 +45,25 @@ def initial_weights(
 
     owner: names the random stream. The first rows of a wider auxiliary head are those of a narrower one.
     """
-    law = LAWS[setting.init]
-    shapes = {name: tuple(tensor.shape) for name, tensor in net.named_parameters()}
+    draw = LAWS[setting.init]
+    scale = np.float32(setting.init_scale)
     weights = {}
-    for name, shape in shapes.items():
-        weight_shape = shapes[name.replace("bias", "weight")]
-        fan_in = int(np.prod(weight_shape[1:]))
-        drawn = [law(rng(seed, owner, model, name), shape, fan_in) for model in models]
-        weights[name] = torch.from_numpy(np.stack(drawn) * np.float32(setting.init_scale))
+    for name, parameter in net.named_parameters():
+        shape = tuple(parameter.shape)
+        fan_in = _fan_in(net, name)
+        rows = []
+        for model in models:
+            generator = rng(seed, owner, model, name)
+            rows.append(draw(generator, shape, fan_in))
+        stacked = np.stack(rows) * scale
+        weights[name] = torch.from_numpy(stacked)
     return weights
+
+
+def _fan_in(net: nn.Module, name: str) -> int:
+    """Inputs of each unit of the layer that a weight or a bias belongs to."""
+    weight = net.get_parameter(name.replace("bias", "weight"))
+    return weight[0].numel()
 
 
 def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weights:
@@ -66,6 +80,7 @@ def perturbation_noise(
     weights: Weights, setting: Setting, seed: int, models: Sequence[int]
 ) -> Weights:
     """Gaussian noise for the perturbed parts, its sd `setting.perturbation`: absolute, or times each tensor's own."""
+    absolute = setting.perturbation_kind == "absolute"
     noise = {}
     for name, stacked in weights.items():
         if not name.startswith(setting.perturbed):
@@ -73,9 +88,10 @@ def perturbation_noise(
         rows = []
         for model, tensor in zip(models, stacked):
             generator = rng(seed, "perturbation", model, name)
-            drawn = torch.from_numpy(generator.standard_normal(tensor.shape, dtype=np.float32))
-            unit = 1.0 if setting.perturbation_kind == "absolute" else tensor.std(correction=0)
-            rows.append(setting.perturbation * unit * drawn)
+            drawn = generator.standard_normal(tensor.shape, dtype=np.float32)
+            unit = 1.0 if absolute else tensor.std(correction=0)
+            sd = setting.perturbation * unit
+            rows.append(sd * torch.from_numpy(drawn))
         noise[name] = torch.stack(rows)
     return noise
 
@@ -85,24 +101,32 @@ def inner_product(left: Weights, right: Weights) -> Tensor:
     total = 0
     for name, tensor in left.items():
         product = tensor.double() * right[name].double()
-        total = total + product.flatten(1).sum(1)
+        flat = product.flatten(1)
+        total = total + flat.sum(1)
     return total
 
 
 def orthogonalize(noise: Weights, *, gradient: Weights) -> Weights:
     """The noise less its part along the gradient, model by model, brought back to its length."""
-    along = {name: gradient[name] for name in noise}
-    share = inner_product(noise, along) / inner_product(along, along)
+    direction = {name: gradient[name] for name in noise}
+    square = inner_product(direction, direction)
+    share = inner_product(noise, direction) / square
+    along = scale_models(direction, share)
     rest = {}
     for name, tensor in noise.items():
-        rest[name] = tensor - _per_model(share, tensor) * along[name]
-    length = (inner_product(noise, noise) / inner_product(rest, rest)).sqrt()
-    return {name: tensor * _per_model(length, tensor) for name, tensor in rest.items()}
+        rest[name] = tensor - along[name]
+    growth = inner_product(noise, noise) / inner_product(rest, rest)
+    return scale_models(rest, growth.sqrt())
 
 
-def _per_model(factor: Tensor, tensor: Tensor) -> Tensor:
-    """A factor (model,) in the type and with the axes of a stacked tensor, to multiply it by."""
-    return factor.to(tensor).view(-1, *[1] * (tensor.dim() - 1))
+def scale_models(weights: Weights, factors: Tensor) -> Weights:
+    """The weights of each model times that model's factor (model,)."""
+    scaled = {}
+    for name, tensor in weights.items():
+        axes = [1] * (tensor.dim() - 1)
+        factor = factors.to(tensor).view(-1, *axes)
+        scaled[name] = factor * tensor
+    return scaled
 
 
 def _is_small(net: nn.Module) -> bool:
@@ -117,7 +141,10 @@ def split_models(net: nn.Module, models: Sequence[Item]) -> list[list[Item]]:
     size = 8 if _is_small(net) else 1
     if device().type == "cuda":
         size = max(len(models), 1)
-    return [list(models[start : start + size]) for start in range(0, len(models), size)]
+    groups = []
+    for start in range(0, len(models), size):
+        groups.append(list(models[start : start + size]))
+    return groups
 
 
 def forward(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
@@ -126,15 +153,19 @@ def forward(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
     A large network that comes alone is called plainly, all others through `vmap`. Neither mixes models, so a model's
     numbers do not depend, to the bit, on how many there are.
     """
-    shared = images.dim() == 2
-    count = len(next(iter(weights.values())))
-    if count == 1 and not _is_small(net):
-        # squeeze(0) is a view whose gradient is free; that of [0] would be filled with zeros
-        single = {name: tensor.squeeze(0) for name, tensor in weights.items()}
-        outputs = functional_call(net, single, (images if shared else images.squeeze(0),))
-        return Outputs(*(tensor.unsqueeze(0) for tensor in outputs))
+    first = next(iter(weights.values()))
+    if len(first) == 1 and not _is_small(net):
+        return _forward_single(net, weights, images)
+    call = partial(functional_call, net)
+    image_axis = None if images.dim() == 2 else 0
+    return vmap(call, in_dims=(0, image_axis))(weights, images)
 
-    def call(weights: Weights, images: Tensor) -> Outputs:
-        return functional_call(net, weights, (images,))
 
-    return vmap(call, in_dims=(0, None if shared else 0))(weights, images)
+def _forward_single(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
+    single = {}
+    for name, tensor in weights.items():
+        single[name] = tensor.squeeze(0)  # a view whose gradient is free; that of [0] is filled up
+    if images.dim() == 3:
+        images = images.squeeze(0)
+    outputs = functional_call(net, single, images)
+    return Outputs(*(tensor.unsqueeze(0) for tensor in outputs))

@@ -14,7 +14,9 @@ from sublearn.nets.models import Outputs
 from sublearn.nets.noise import scaled
 
 EVAL_BATCH = 2_000  # images evaluated at a time
-PROBE_IMAGES = 10_000  # training images a probe is fitted on: a probe of 256 features gains little from more
+PROBE_IMAGES = (
+    10_000  # training images a probe is fitted on: a probe of 256 features gains little from more
+)
 Numbers = dict[str, Tensor]  # name -> (model,)
 
 
@@ -45,14 +47,16 @@ def evaluate(net: nn.Module, weights: Weights, levels: Tensor, top: int) -> Outp
     weights = on_device(weights)
     parts = []
     for batch in levels.split(EVAL_BATCH):
-        images = scaled(batch, top).to(device())
-        parts.append(forward(net, weights, images))
-    return Outputs(*(torch.cat(pieces, dim=1) for pieces in zip(*parts)))
+        images = scaled(batch, top)
+        parts.append(forward(net, weights, images.to(device())))
+    joined = [torch.cat(pieces, dim=1) for pieces in zip(*parts)]
+    return Outputs(*joined)
 
 
 def _share_right(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of images (model,) whose largest logit (model, image, class) is the label (image,)."""
-    right = logits.argmax(-1) == labels.to(logits.device)
+    guesses = logits.argmax(-1)
+    right = guesses == labels.to(logits.device)
     return right.double().mean(1).cpu()
 
 
@@ -66,7 +70,8 @@ def take_snapshot(
 
 def accuracy(snapshot: Snapshot) -> Numbers:
     """Share of test images whose largest class logit is the label."""
-    return {"accuracy": _share_right(snapshot.outputs.class_logits, snapshot.images.test_labels)}
+    logits = snapshot.outputs.class_logits
+    return {"accuracy": _share_right(logits, snapshot.images.test_labels)}
 
 
 def ceiling(snapshot: Snapshot) -> Numbers:
@@ -85,26 +90,30 @@ def probe(snapshot: Snapshot, ridge: float = 1e-3) -> Numbers:
     fitted on the first PROBE_IMAGES training images.
     """
     images = snapshot.images
-    levels, labels = images.train_images[:PROBE_IMAGES], images.train_labels[:PROBE_IMAGES]
+    levels = images.train_images[:PROBE_IMAGES]
+    labels = images.train_labels[:PROBE_IMAGES]
     outputs = evaluate(snapshot.net, snapshot.weights, levels, images.top)
     features = _with_intercept(outputs.features)
     targets = one_hot(labels, images.classes).to(features)
     gram = (features.mT @ features).double()
     moment = (features.mT @ targets).double()
-    eye = torch.eye(gram.shape[1], device=gram.device)
-    penalty = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * eye
-    readout = torch.linalg.solve(gram + penalty, moment).float()
-    logits = _with_intercept(snapshot.outputs.features) @ readout
+    eigenvalue = gram.diagonal(dim1=1, dim2=2).mean(1)
+    eye = torch.eye(len(gram[0]), device=gram.device)
+    penalty = ridge * eigenvalue[:, None, None] * eye
+    readout = torch.linalg.solve(gram + penalty, moment)
+    test_features = _with_intercept(snapshot.outputs.features)
+    logits = test_features @ readout.float()
     return {"probe": _share_right(logits, images.test_labels)}
 
 
 def _with_intercept(features: Tensor) -> Tensor:
-    ones = features.new_ones(*features.shape[:-1], 1)
+    ones = torch.ones_like(features[..., :1])
     return torch.cat([features, ones], dim=-1)
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().double().flatten(1)
+def _exact(tensor: Tensor) -> Tensor:
+    """A tensor in double precision on the CPU."""
+    return tensor.detach().cpu().double()
 
 
 def displacement(snapshot: Snapshot) -> Numbers:
@@ -115,20 +124,25 @@ def displacement(snapshot: Snapshot) -> Numbers:
     """
     numbers = {}
     for name, start in snapshot.start.items():
-        if not name.endswith("weight"):
+        layer, _, kind = name.rpartition(".")
+        if kind == "bias":
             continue
-        moved = _flat(snapshot.weights[name] - start)
-        teacher_moved = _flat(snapshot.teacher[name][:, : start.shape[1]] - start)
-        layer = name.removesuffix(".weight")
-        numbers[f"moved {layer}"] = moved.norm(dim=1) / _flat(start).norm(dim=1)
-        lengths = moved.norm(dim=1) * teacher_moved.norm(dim=1)
-        numbers[f"toward {layer}"] = (moved * teacher_moved).sum(1) / lengths
+        width = start.shape[1]
+        moved = _exact(snapshot.weights[name] - start).flatten(1)
+        teacher_moved = _exact(snapshot.teacher[name][:, :width] - start).flatten(1)
+        length, teacher_length = moved.norm(dim=1), teacher_moved.norm(dim=1)
+        start_length = _exact(start).flatten(1).norm(dim=1)
+        along = (moved * teacher_moved).sum(1)
+        numbers[f"moved {layer}"] = length / start_length
+        numbers[f"toward {layer}"] = along / (length * teacher_length)
     return numbers
 
 
 def effective_number(variances: Tensor) -> Tensor:
     """Effective number of components (model,) of variances (model, component): (sum)^2 over the sum of squares."""
-    return variances.sum(1).square() / variances.square().sum(1)
+    total = variances.sum(1)
+    squares = variances.square().sum(1)
+    return total.square() / squares
 
 
 def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
@@ -138,27 +152,28 @@ def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
     its start (not a number if it did not move); `features k`, the last hidden layer's response to the test images.
     `KIND number` is the effective number of components, which is n for n equal ones.
     """
-    layers = [name for name in snapshot.weights if name.startswith("hidden") and name.endswith("weight")]
-    now = snapshot.weights[layers[-1]].detach().cpu().double()
-    start = snapshot.start[layers[-1]].detach().cpu().double()
-    features = snapshot.outputs.features.double().cpu()
+    layers = [name for name in snapshot.start if name.startswith("hidden")]
+    last = layers[-1].replace("bias", "weight")
+    now, start = _exact(snapshot.weights[last]), _exact(snapshot.start[last])
+    features = _exact(snapshot.outputs.features)
     numbers = {}
     for kind, rows in {"weights": now, "change": now - start, "features": features}.items():
         centered = rows - rows.mean(1, keepdim=True)
-        variances = torch.linalg.eigvalsh(centered.mT @ centered).flip(-1).clamp_min(0)
-        total = variances.sum(1)
-        for k in range(min(components, variances.shape[1])):
-            numbers[f"{kind} {k + 1}"] = variances[:, k] / total
+        eigenvalues = torch.linalg.eigvalsh(centered.mT @ centered)
+        variances = eigenvalues.flip(-1).clamp_min(0)
+        shares = variances / variances.sum(1, keepdim=True)
+        for rank, share in enumerate(shares.T[:components], start=1):
+            numbers[f"{kind} {rank}"] = share
         numbers[f"{kind} number"] = effective_number(variances)
     return numbers
 
 
 def effective_rank(features: Tensor) -> Tensor:
     """Effective number of directions (model,) in features (model, image, width): (sum)^2 / sum of squared variances."""
-    centered = (features - features.mean(1, keepdim=True)).double()
-    gram = centered.mT @ centered
+    centered = features - features.mean(1, keepdim=True)
+    gram = centered.double().mT @ centered.double()
     trace = gram.diagonal(dim1=1, dim2=2).sum(1)
-    return trace.square() / gram.square().sum((1, 2))
+    return trace.square() / _squared_norm(gram)
 
 
 def linear_cka(left: Tensor, right: Tensor) -> Tensor:
@@ -166,28 +181,33 @@ def linear_cka(left: Tensor, right: Tensor) -> Tensor:
     left = left - left.mean(1, keepdim=True)
     right = right - right.mean(1, keepdim=True)
     shared = _squared_norm(left.mT @ right)
-    return shared / (_squared_norm(left.mT @ left) * _squared_norm(right.mT @ right)).sqrt()
+    left_norm = _squared_norm(left.mT @ left)
+    right_norm = _squared_norm(right.mT @ right)
+    return shared / (left_norm * right_norm).sqrt()
 
 
 def _squared_norm(matrix: Tensor) -> Tensor:
-    return matrix.double().square().sum((1, 2))
+    squares = matrix.double().square()
+    return squares.sum((1, 2))
 
 
 def cosine(left: Weights, right: Weights) -> Tensor:
     """Cosine (model,) over the weights named by `left`."""
-    same = {name: right[name] for name in left}
-    lengths = inner_product(left, left) * inner_product(same, same)
-    return inner_product(left, same) / lengths.sqrt()
+    right = {name: right[name] for name in left}
+    left_square = inner_product(left, left)
+    right_square = inner_product(right, right)
+    return inner_product(left, right) / (left_square * right_square).sqrt()
 
 
 def explained_share(targets: Tensor, regressors: Tensor) -> Tensor:
     """Share of the variance of targets (model, image, a) that a linear map of regressors (model, image, b) gives."""
-    targets = (targets - targets.mean(1, keepdim=True)).double()
+    targets = targets - targets.mean(1, keepdim=True)
     regressors = regressors.double()
-    shared = regressors.mT @ targets
-    inverse = torch.linalg.pinv(regressors.mT @ regressors, hermitian=True)
-    fitted = shared * (inverse @ shared)
-    return fitted.sum((1, 2)) / targets.square().sum((1, 2))
+    gram = regressors.mT @ regressors
+    moment = regressors.mT @ targets.double()
+    slopes = torch.linalg.pinv(gram, hermitian=True) @ moment
+    explained = (moment * slopes).sum((1, 2))
+    return explained / _squared_norm(targets)
 
 
 def _hidden(weights: Weights) -> Weights:
@@ -210,22 +230,26 @@ def predictors(snapshot: Snapshot) -> Numbers:
     """
     if snapshot.inputs is None:
         return {}
-    teacher, images = on_device(snapshot.teacher), snapshot.images
-    on_inputs = forward(snapshot.net, teacher, snapshot.inputs.to(device()))
-    on_images = evaluate(snapshot.net, teacher, images.test_images, images.top)
-    student_features, teacher_features = snapshot.outputs.features, on_images.features
+    net, images = snapshot.net, snapshot.images
+    teacher = on_device(snapshot.teacher)
+    on_inputs = forward(net, teacher, snapshot.inputs.to(device()))
+    regressors = _with_intercept(on_inputs.aux_logits)
+    on_images = evaluate(net, teacher, images.test_images, images.top)
+    features, teacher_features = snapshot.outputs.features, on_images.features
     head = snapshot.weights["class_head.weight"].detach().mT
-    similarity = torch.cosine_similarity(student_features @ head, teacher_features @ head, dim=-1)
-    start, taught = _hidden(snapshot.start), _hidden(snapshot.teacher)
-    displaced = {name: taught[name] - start[name] for name in start}
-    step = {name: -gradient for name, gradient in _hidden(snapshot.first_gradient).items()}
+    similarity = torch.cosine_similarity(features @ head, teacher_features @ head, dim=-1)
+    start = _hidden(snapshot.start)
+    now = _hidden(snapshot.weights)
+    taught = _hidden(snapshot.teacher)
+    gradient = _hidden(snapshot.first_gradient)
+    displaced = {name: start[name] - taught[name] for name in start}
     return {
         "effective rank": effective_rank(on_inputs.features),
-        "logit correlation": explained_share(on_inputs.class_logits, _with_intercept(on_inputs.aux_logits)),
-        "coverage": cosine(step, displaced),
+        "logit correlation": explained_share(on_inputs.class_logits, regressors),
+        "coverage": cosine(gradient, displaced),
         "head similarity": similarity.mean(1),
-        "CKA": linear_cka(student_features, teacher_features),
-        "weight cosine": cosine(_hidden(snapshot.weights), taught),
+        "CKA": linear_cka(features, teacher_features),
+        "weight cosine": cosine(now, taught),
     }
 
 

@@ -38,7 +38,9 @@ INPUTS = {
     "blurred": Family("blur in pixels"),
     "shaded": Family("blur in pixels"),
     "random_phase": Family("blur in pixels of the noise whose power spectrum is matched"),
-    "image_spectrum": Family("blur in pixels of the images whose mean power spectrum is matched", usual=0.0),
+    "image_spectrum": Family(
+        "blur in pixels of the images whose mean power spectrum is matched", usual=0.0
+    ),
     "lowpass": Family("highest frequency in cycles per image", usual=4.0),
     "subspace": Family("dimension", low=1.0, usual=100.0),
 }
@@ -50,7 +52,9 @@ def option(default: object, stage: str, *, choices: Iterable[str] = (), least: f
     stage: "teacher" (it decides the teacher, and so all that follows), "inputs" (what the student sees) or "student".
         Teachers are shared between settings that differ in other stages only. A field without a stage decides all.
     """
-    return field(default=default, metadata={"stage": stage, "choices": tuple(choices), "least": least})
+    return field(
+        default=default, metadata={"stage": stage, "choices": tuple(choices), "least": least}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,9 @@ class Setting:
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
-            raise ValueError("aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'")
+            raise ValueError(
+                "aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'"
+            )
         _check_inputs(self)
 
 
@@ -147,7 +153,9 @@ def _check_parts(setting: Setting) -> None:
     for name in ("shared", "perturbed", "frozen", "teacher_frozen"):
         unknown = set(getattr(setting, name)) - set(parts)
         if unknown:
-            raise ValueError(f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}")
+            raise ValueError(
+                f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}"
+            )
 
 
 def _check_inputs(setting: Setting) -> None:
@@ -158,7 +166,9 @@ def _check_inputs(setting: Setting) -> None:
             f"strength of {setting.inputs!r} is {strength!r}; the {meaning} lies in {low} to {high}"
         )
     if setting.standardized and setting.inputs == "constant":
-        raise ValueError("standardized is True with inputs 'constant': an image of one grey level has no variance")
+        raise ValueError(
+            "standardized is True with inputs 'constant': an image of one grey level has no variance"
+        )
     unique = setting.unique_inputs
     if unique is None:
         return
@@ -214,9 +224,7 @@ def compact(dataset: str) -> Setting:
     base = reference(dataset)
     if dataset == "digits":
         return replace(base, hidden=(32, 32), teacher_epochs=6, epochs=2, inputs_per_epoch=3_200)
-    return replace(
-        base, hidden=(128, 128), epochs=2, lr=1e-3, teacher_epochs=2, teacher_lr=1e-3
-    )
+    return replace(base, hidden=(128, 128), epochs=2, lr=1e-3, teacher_epochs=2, teacher_lr=1e-3)
 
 
 def grid(base: Setting = REF, **axes: object) -> list[Setting]:
@@ -228,7 +236,9 @@ def grid(base: Setting = REF, **axes: object) -> list[Setting]:
     allowed = [each.name for each in fields(Setting)]
     unknown = [name for name in axes if name not in allowed]
     if unknown:
-        raise TypeError(f"no setting is called {', '.join(unknown)}; there are {', '.join(allowed)}")
+        raise TypeError(
+            f"no setting is called {', '.join(unknown)}; there are {', '.join(allowed)}"
+        )
     levels = [values if isinstance(values, list) else [values] for values in axes.values()]
     return [replace(base, **dict(zip(axes, point))) for point in product(*levels)]
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from sublearn.core.machine import OnStep, autocast, device
 from sublearn.nets.ensemble import Weights, forward
-from sublearn.nets.inputs import TEACHER_BATCH
+from sublearn.nets.inputs import TEACHER_BATCH, NamedBatch, batch_sizes
 from sublearn.nets.models import Outputs
 from sublearn.nets.settings import Setting
 
-Loss = Callable[[Outputs, Outputs], Tensor]  # (student's, teacher's) -> mean over images, summed over models
-NamedBatch = tuple[Sequence[tuple[int, int]], Tensor]  # inputs (model, batch, pixel) and the names of their rows
-UNCORRECTED = 1e7  # steps after which Adam's bias correction has no effect: started there, it never has any
+# Loss(student's outputs, teacher's outputs): mean over images, summed over models
+Loss = Callable[[Outputs, Outputs], Tensor]
+# Steps after which Adam's bias correction has no effect: started there, it never has any
+UNCORRECTED = 1e7
 
 OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -51,16 +52,19 @@ def train_state(
     frozen: prefixes of the weights that stay. cosine_steps: let the rate fall to 0 along half a cosine over so many
     steps; 0 keeps it constant.
     """
-    copies = {}
+    copies, trained = {}, []
     for name, tensor in weights.items():
         copy = tensor.detach().to(device(), copy=True)
-        copies[name] = copy.requires_grad_(not name.startswith(frozen))
-    trained = [tensor for tensor in copies.values() if tensor.requires_grad]
-    made = OPTIMIZERS[optimizer](trained, lr=lr, weight_decay=weight_decay)
+        copies[name] = copy
+        if not name.startswith(frozen):
+            trained.append(copy.requires_grad_())
+    make_optimizer = OPTIMIZERS[optimizer]
+    stepper = make_optimizer(trained, lr=lr, weight_decay=weight_decay)
     if optimizer == "adam_uncorrected":
-        _skip_bias_correction(made)
+        _skip_bias_correction(stepper)
     rate = partial(_half_cosine, steps=cosine_steps) if cosine_steps else _constant
-    return TrainState(copies, made, torch.optim.lr_scheduler.LambdaLR(made, rate))
+    schedule = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
+    return TrainState(copies, stepper, schedule)
 
 
 def _skip_bias_correction(optimizer: torch.optim.Adam) -> None:
@@ -94,6 +98,12 @@ def take_step(state: TrainState, loss: Tensor) -> None:
     state.schedule.step()
 
 
+def distill_steps(setting: Setting) -> int:
+    """Training steps of a student."""
+    batches = batch_sizes(setting.inputs_per_epoch, setting.batch_size)
+    return setting.epochs * len(batches)
+
+
 # ---------------------------------------------------------------- losses
 
 
@@ -112,15 +122,17 @@ def _matched_logits(outputs: Outputs, matched: str) -> Tensor:
         return outputs.aux_logits.float()
     if matched == "classes":
         return outputs.class_logits.float()
-    return torch.cat([outputs.class_logits, outputs.aux_logits], dim=-1).float()
+    both = [outputs.class_logits, outputs.aux_logits]
+    return torch.cat(both, dim=-1).float()
 
 
 def _add_noise(logits: Tensor, scale: float, generators: Sequence[np.random.Generator]) -> Tensor:
     """Logits (model, batch, logit) with Gaussian noise of `scale` times each logit's sd over the batch."""
     shape = logits.shape[1:]
     drawn = [generator.standard_normal(shape, dtype=np.float32) for generator in generators]
-    noise = torch.from_numpy(np.stack(drawn)).to(logits)
-    return logits + scale * logits.std(1, correction=0, keepdim=True) * noise
+    noise = torch.from_numpy(np.stack(drawn))
+    sd = logits.std(1, correction=0, keepdim=True)
+    return logits + scale * sd * noise.to(logits)
 
 
 def _kl_divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -163,9 +175,11 @@ def train_teacher_epoch(
 ) -> None:
     """One epoch of supervised training on the class logits; the auxiliary head gets no gradient."""
     for images, labels in batches:
+        images = images.to(device())
+        labels = labels.to(device())
         with autocast():
-            outputs = forward(net, state.weights, images.to(device()))
-        loss = cross_entropy(outputs, labels.to(device()))
+            outputs = forward(net, state.weights, images)
+        loss = cross_entropy(outputs, labels)
         take_step(state, loss)
         on_step()
 
@@ -185,7 +199,8 @@ class Student(NamedTuple):
         with autocast():
             outputs = forward(self.net, self.state.weights, inputs)
         width = outputs.aux_logits.shape[-1]
-        return self.loss(outputs, targets._replace(aux_logits=targets.aux_logits[..., :width]))
+        first = targets.aux_logits[..., :width]
+        return self.loss(outputs, targets._replace(aux_logits=first))
 
 
 @torch.no_grad()
@@ -209,9 +224,9 @@ class LogitCache:
             outputs = teacher_outputs(net, teacher, inputs)
             rows = zip(outputs.class_logits, outputs.aux_logits)
             self.logits.update(zip(names, rows))
-        class_rows, aux_rows = zip(*(self.logits[name] for name in names))
-        class_logits = torch.stack(class_rows)
-        return Outputs(class_logits[..., :0], class_logits, torch.stack(aux_rows))
+        rows = [self.logits[name] for name in names]
+        class_logits, aux_logits = map(torch.stack, zip(*rows))
+        return Outputs(class_logits[..., :0], class_logits, aux_logits)
 
 
 def teacher_targets(
@@ -226,14 +241,16 @@ def teacher_targets(
         if cache is not None:
             yield inputs, cache.outputs(net, teacher, names, inputs)
             continue
-        further = islice(batches, max(TEACHER_BATCH // inputs.shape[1] - 1, 0))
-        parts = [inputs, *(batch.to(device()) for _, batch in further)]
+        parts = [inputs]
+        more = TEACHER_BATCH // inputs.shape[1] - 1
+        for _, batch in islice(batches, max(more, 0)):
+            parts.append(batch.to(device()))
         joined = torch.cat(parts, dim=1) if len(parts) > 1 else inputs
-        sizes = [part.shape[1] for part in parts]
         outputs = teacher_outputs(net, teacher, joined)
-        split = [logits.split(sizes, dim=1) for logits in outputs]
-        for part, *rows in zip(parts, *split):
-            yield part, Outputs(*rows)
+        sizes = [part.shape[1] for part in parts]
+        by_kind = [logits.split(sizes, dim=1) for logits in outputs]
+        for part, *logits in zip(parts, *by_kind):
+            yield part, Outputs(*logits)
 
 
 def distill_epoch(
@@ -248,14 +265,21 @@ def distill_epoch(
     """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all."""
     for inputs, targets in teacher_targets(net, teacher, batches, cache):
         for student in students:
-            take_step(student.state, student.loss_on(inputs, targets))
+            loss = student.loss_on(inputs, targets)
+            take_step(student.state, loss)
             on_step()
 
 
-def first_gradient(net: nn.Module, *, teacher: Weights, student: Student, inputs: Tensor) -> Weights:
+def first_gradient(student: Student, *, teacher: Weights, inputs: Tensor) -> Weights:
     """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains; 0 for unused ones."""
     inputs = inputs.to(device())
-    loss = student.loss_on(inputs, teacher_outputs(net, teacher, inputs))
-    trained = {name: tensor for name, tensor in student.state.weights.items() if tensor.requires_grad}
-    gradients = torch.autograd.grad(loss, [*trained.values()], allow_unused=True, materialize_grads=True)
+    targets = teacher_outputs(student.net, teacher, inputs)
+    loss = student.loss_on(inputs, targets)
+    trained = {}
+    for name, tensor in student.state.weights.items():
+        if tensor.requires_grad:
+            trained[name] = tensor
+    gradients = torch.autograd.grad(
+        loss, [*trained.values()], allow_unused=True, materialize_grads=True
+    )
     return dict(zip(trained, gradients))
