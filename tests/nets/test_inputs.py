@@ -1,149 +1,109 @@
-"""The families of inputs, each against what its name promises."""
+"""Batches: the teacher's images in an order of each epoch, the student's inputs by name."""
 
 from dataclasses import replace
-from math import cos, floor, sin
 
-import numpy as np
 import pytest
 import torch
 
-from sublearn.nets import data, noise
-from sublearn.nets.inputs import input_batches, sample
-from sublearn.nets.noise import FAMILIES
-from sublearn.nets.settings import INPUTS, reference
+from sublearn.nets import data
+from sublearn.nets.inputs import (
+    TEACHER_BATCH,
+    data_digests,
+    image_batches,
+    images_of,
+    input_batches,
+    sample,
+)
+from sublearn.nets.settings import reference
 
 DIGITS = replace(reference("digits"), batch_size=200, inputs_per_epoch=400)
-ON_DIGITS = [name for name in INPUTS if name != "fashion"]
-
-
-def draw(name, strength=None, count=400, **more):
-    return sample(replace(DIGITS, inputs=name, strength=strength, **more), 0, [0], count)[0]
-
-
-def power(images):
-    side = round(images.shape[1] ** 0.5)
-    return torch.fft.rfft2(images.view(-1, side, side)).abs().square().mean(0)
-
-
-def test_every_family_of_the_settings_can_be_drawn():
-    assert set(FAMILIES) == set(INPUTS)
-
-
-@pytest.mark.parametrize("name", ON_DIGITS)
-def test_a_family_is_finite_varied_and_the_same_again(name):
-    images = draw(name)
-    assert torch.isfinite(images).all() and images.std() > 0
-    assert torch.equal(images, draw(name))
-    assert len(torch.unique(images, dim=0)) > 100
-    other = sample(replace(DIGITS, inputs=name), 0, [1], 400)[0]
-    assert not torch.equal(images, other)
-
-
-@pytest.mark.parametrize("name", [name for name in ON_DIGITS if name != "constant"])
-def test_standardized_images_have_the_mean_variance_and_norm_of_uniform_noise(name):
-    images = draw(name, standardized=True)
-    assert torch.allclose(images.mean(1), torch.zeros(400), atol=1e-5)
-    assert torch.allclose(images.norm(dim=1), torch.full((400,), (64 / 3) ** 0.5), rtol=1e-4)
-
-
-def test_white_families_have_the_spread_they_say():
-    assert abs(draw("uniform", 2.0).std() - 2 / 3**0.5) < 0.02
-    assert abs(draw("gaussian", 0.5).std() - 0.5) < 0.01
-    assert draw("bernoulli", 0.75).unique().tolist() == [-0.75, 0.75]
-    grey = draw("constant", 0.5)
-    assert (grey == grey[:, :1]).all() and -0.5 <= grey.min() < -0.45 and 0.45 < grey.max() <= 0.5
-
-
-def test_strength_is_not_in_the_name_of_the_noise():
-    assert torch.allclose(draw("uniform", 2.0), 2 * draw("uniform", 1.0))
-    assert not torch.allclose(draw("blurred", 0.0), draw("lowpass", 99.0), atol=0.1)  # each family has its own noise
-
-
-def test_images_are_training_images_and_permuted_ones_their_pixels():
-    known = {tuple(row) for row in (data.load("digits").train_images.float() / 8 - 1).tolist()}
-    assert all(tuple(row) in known for row in draw("images").tolist())
-    shuffled = draw("permuted").sort(1).values
-    pixels = {tuple(sorted(row)) for row in known}
-    assert all(tuple(row) in pixels for row in shuffled.tolist())
-
-
-def test_a_mixture_goes_from_noise_to_images():
-    noise, half, image = (draw("mixture", alpha) for alpha in (0.0, 0.5, 1.0))
-    assert torch.allclose(half, (noise + image) / 2, atol=1e-6)
-    known = {tuple(row) for row in (data.load("digits").train_images.float() / 8 - 1).tolist()}
-    assert all(tuple(row) in known for row in image.tolist())
-    assert abs(noise.std() - 3**-0.5) < 0.01
-
-
-def test_blur_is_the_gaussian_average_of_the_same_noise():
-    noise, blurred = (draw("blurred", strength).view(-1, 8, 8) for strength in (0.0, 1.5))
-    places = np.arange(8)
-    kernel = np.exp(-((places[:, None] - places) ** 2) / (2 * 1.5**2))
-    kernel /= kernel.sum(1, keepdims=True)
-    assert np.allclose(np.einsum("pa,qb,nab->npq", kernel, kernel, noise), blurred, atol=1e-5)
-    assert not noise._kernel(28, 0.5)[0, -1]  # no subnormal numbers, which are twenty times slower
-
-
-def test_lowpass_keeps_low_frequencies_and_nothing_else():
-    low = noise._frequencies(8) <= 2
-    spectrum, whole = power(draw("lowpass", 2.0)), power(draw("lowpass", 99.0))
-    assert torch.allclose(spectrum[low], whole[low], rtol=1e-3)
-    assert spectrum[~low].max() < 1e-6 * spectrum[low].mean()
-
-
-def test_random_phases_have_exactly_the_spectrum_and_no_two_images_the_same_phases():
-    images = draw("random_phase", 1.0)
-    expected = (1 / 3) * 64 * torch.exp(-4 * (torch.pi * noise._frequencies(8) / 8) ** 2)
-    found = torch.fft.rfft2(images.view(-1, 8, 8)).abs().square()
-    assert torch.allclose(found, expected.expand_as(found), rtol=1e-2, atol=1e-3)
-    assert torch.corrcoef(images[:50]).fill_diagonal_(0).abs().max() < 0.9
-    pictures = draw("images")
-    pictures = pictures - pictures.mean(1, keepdim=True)
-    ratio = power(draw("image_spectrum"))[1:4, 1:4] / power(pictures)[1:4, 1:4]
-    assert ((ratio > 0.7) & (ratio < 1.4)).all()
-
-
-def test_subspaces_have_their_dimension_and_are_nested():
-    small, large = draw("subspace", 5), draw("subspace", 20)
-    assert torch.linalg.matrix_rank(small) == 5 and torch.linalg.matrix_rank(large) == 20
-    assert torch.linalg.matrix_rank(torch.cat([small, large]), rtol=1e-4) == 20
-    assert abs(draw("subspace", 64).square().sum(1).mean() - 64 / 3) < 1
-
-
-def test_perlin_noise_against_the_formula_one_pixel_at_a_time():
-    cells, side = 2, 8
-    setting = replace(DIGITS, inputs="perlin", strength=cells)
-    generator = noise.stream(0, "inputs", "perlin", 0, "sample")
-    angles = generator.uniform(0, 2 * np.pi, (3, cells + 1, cells + 1))
-    images = sample(setting, 0, [0], 3)[0].view(3, side, side)
-    fade = lambda t: t**3 * (t * (6 * t - 15) + 10)  # noqa: E731
-    for row, column in [(0, 0), (3, 5), (7, 7), (4, 3)]:
-        y, x = (row + 0.5) * cells / side, (column + 0.5) * cells / side
-        top, left = floor(y), floor(x)
-        total = 0.0
-        for b in (0, 1):
-            for a in (0, 1):
-                angle = angles[1, top + b, left + a]
-                ramp = sin(angle) * (y - top - b) + cos(angle) * (x - left - a)
-                total += fade(1 - abs(y - top - b)) * fade(1 - abs(x - left - a)) * ramp
-        assert abs(images[1, row, column] - total) < 1e-5
-
-
-def test_fashion_images_need_the_same_pixels(monkeypatch):
-    with pytest.raises(ValueError, match="inputs 'fashion' have 784 pixels, the digits 64"):
-        if not _has("fashion"):
-            pytest.skip("Fashion-MNIST is not within reach")
-        draw("fashion")
-
-
-def _has(dataset):
-    try:
-        return bool(data.load(dataset))
-    except data.DataUnavailable:
-        return False
 
 
 def test_batches_of_any_family_repeat_from_epoch_to_epoch():
     setting = replace(DIGITS, inputs="mixture", strength=0.3)
-    first, second = (torch.cat([b.clone() for _, b in input_batches(setting, 0, [2], e)], 1)[0] for e in (0, 1))
+    epochs = []
+    for epoch in (0, 1):
+        batches = [batch.clone() for _, batch in input_batches(setting, 0, [2], epoch)]
+        epochs.append(torch.cat(batches, 1)[0])
+    first, second = epochs
     assert torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)
+
+
+def test_a_batch_is_known_by_row_and_number():
+    """Rows of two epochs with the same number hold the same inputs; a small batch stays last."""
+    setting = replace(DIGITS, batch_size=100, inputs_per_epoch=450)
+    seen = {}
+    for epoch in (0, 1):
+        batches = [
+            (names, batch.clone()) for names, batch in input_batches(setting, 0, [3, 5], epoch)
+        ]
+        assert batches[-1][0] == [(0, 4), (1, 4)]
+        for names, batch in batches:
+            for name, inputs in zip(names, batch):
+                assert torch.equal(seen.setdefault(name, inputs), inputs)
+    assert len(seen) == 10
+
+
+def test_fresh_batches_are_numbered_on_from_epoch_to_epoch():
+    setting = replace(DIGITS, batch_size=100, inputs_per_epoch=450, fresh_inputs=True)
+    numbers = []
+    for epoch in (0, 1):
+        numbers += [names[0][1] for names, _ in input_batches(setting, 0, [0], epoch)]
+    assert numbers == list(range(10))
+
+
+@pytest.mark.parametrize("batch_size", [100, 500, 2000])
+def test_batches_that_a_teacher_sees_in_one_call_are_kept(batch_size):
+    setting = replace(DIGITS, batch_size=batch_size, inputs_per_epoch=6000)
+    together = max(TEACHER_BATCH // batch_size, 1)
+    pairs = []
+    for _, batch in input_batches(setting, 0, [0], 0):
+        pairs.append((batch, batch.clone()))
+        for kept, copy in pairs[len(pairs) - 1 - (len(pairs) - 1) % together :]:
+            assert torch.equal(kept, copy)
+    assert len(pairs) == 6000 // batch_size
+
+
+def test_a_sample_is_no_batch_of_the_students():
+    setting = replace(DIGITS, inputs_per_epoch=200)
+    ((_, batch),) = input_batches(setting, 0, [0], 0)
+    assert not torch.equal(sample(setting, 0, [0], 200), batch)
+
+
+def teacher_epoch(setting, models, epoch):
+    batches = []
+    for images, labels in image_batches(setting, 0, models, epoch):
+        batches.append((images.clone(), labels))
+    return batches
+
+
+def test_a_teacher_sees_each_image_once_an_epoch_with_its_label():
+    setting = replace(DIGITS, teacher_batch_size=256)
+    images = images_of(setting)
+    batches = teacher_epoch(setting, [0, 4], 0)
+    assert [labels.shape for _, labels in batches] == [(2, 256)] * 5 + [(2, 17)]
+    pixels = torch.cat([pixels for pixels, _ in batches], dim=1)
+    labels = torch.cat([labels for _, labels in batches], dim=1)
+    assert pixels.dtype == torch.float32
+    expected = torch.column_stack([images.train_images.float() / 8 - 1, images.train_labels])
+    for model in (0, 1):
+        rows = torch.column_stack([pixels[model], labels[model]])
+        assert sorted(rows.tolist()) == sorted(expected.tolist())
+
+
+def test_the_order_of_images_is_the_models_own_and_changes_with_the_epoch():
+    setting = replace(DIGITS, teacher_images=100, teacher_batch_size=100)
+    ((together, _),) = teacher_epoch(setting, [0, 4], 1)
+    ((alone, _),) = teacher_epoch(setting, [4], 1)
+    ((before, _),) = teacher_epoch(setting, [4], 0)
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(before, alone)
+
+
+def test_a_student_on_fashion_images_depends_on_both_data_sets(monkeypatch):
+    monkeypatch.setattr(data, "digest", lambda dataset: f"digest of {dataset}")
+    on_noise = data_digests(reference("mnist"))
+    on_fashion = data_digests(replace(reference("mnist"), inputs="fashion"))
+    assert on_noise == {"mnist": "digest of mnist"}
+    assert on_fashion == {"mnist": "digest of mnist", "fashion": "digest of fashion"}

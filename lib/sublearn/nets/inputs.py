@@ -48,14 +48,15 @@ def _images(dataset: str, evaluated: str, classes: int | None) -> Images:
     if evaluated == "validation":
         count = len(images.train_images)
         last = count - count // VALIDATION
-        training = {"test_images": images.train_images, "test_labels": images.train_labels}
-        images = _select(images._replace(**training), slice(last), slice(last, None))
+        images = images._replace(test_images=images.train_images, test_labels=images.train_labels)
+        images = _select(images, slice(last), slice(last, None))
     if classes is None:
         return images
     if classes > images.classes:
         raise ValueError(f"classes is {classes}; {dataset} has {images.classes}")
-    images = _select(images, images.train_labels < classes, images.test_labels < classes)
-    return images._replace(classes=classes)
+    train = images.train_labels < classes
+    test = images.test_labels < classes
+    return _select(images, train, test)._replace(classes=classes)
 
 
 def _select(images: Images, train: slice | Tensor, test: slice | Tensor) -> Images:
@@ -77,15 +78,19 @@ def image_batches(
     batch overwrites the images.
     """
     images = images_of(setting)
+    count = len(images.train_images)
     orders = []
     for model in models:
-        order = rng(seed, "order", model, epoch).permutation(len(images.train_images))
+        order = rng(seed, "order", model, epoch).permutation(count)
         orders.append(torch.from_numpy(order))
-    buffer = torch.empty(len(models), setting.teacher_batch_size, images.side**2)
-    for picks in torch.stack(orders).split(setting.teacher_batch_size, dim=1):
+    orders = torch.stack(orders)
+    batch_size = setting.teacher_batch_size
+    buffer = torch.empty(len(models), batch_size, images.side**2)
+    for picks in orders.split(batch_size, dim=1):
         batch = buffer[:, : picks.shape[1]]
         for pixels, rows in zip(batch, picks):
-            pixels.copy_(images.train_images.index_select(0, rows))
+            levels = images.train_images.index_select(0, rows)
+            pixels.copy_(levels)
             pixels.mul_(2 / images.top).sub_(1)
         yield batch, images.train_labels[picks]
 
@@ -109,13 +114,14 @@ def _fill(out: Tensor, setting: Setting, seed: int, model: int, number: int | st
 def _standardize(images: Tensor) -> None:
     """Bring each image `(image, pixel)` to the mean 0 and the norm of uniform noise, in place."""
     images -= images.mean(1, keepdim=True)
-    norm = images.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    images *= SD * images.shape[1] ** 0.5 / norm
+    norm = images.norm(dim=1, keepdim=True)
+    images *= SD * images.shape[1] ** 0.5 / norm.clamp_min(1e-6)
 
 
 def sample(setting: Setting, seed: int, models: list[int], count: int) -> Tensor:
     """Inputs `(model, count, pixel)` of a setting's family that no student is trained on."""
-    inputs = torch.empty(len(models), count, images_of(setting).side ** 2)
+    pixels = images_of(setting).side ** 2
+    inputs = torch.empty(len(models), count, pixels)
     for batch, model in zip(inputs, models):
         _fill(batch, setting, seed, model, "sample")
     return inputs
@@ -134,7 +140,8 @@ def _batch_numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[
     """Numbers of one epoch's batches, in order; a smaller last batch stays the last one."""
     batches = len(batch_sizes(setting.inputs_per_epoch, setting.batch_size))
     if setting.fresh_inputs:
-        return list(range(epoch * batches, (epoch + 1) * batches))
+        first = epoch * batches
+        return list(range(first, first + batches))
     full = setting.inputs_per_epoch // setting.batch_size
     order = rng(seed, "input order", model, epoch).permutation(full)
     if setting.unique_inputs:

@@ -37,10 +37,27 @@ def scaled(images: Tensor, top: int) -> Tensor:
     return images.to(torch.float32).mul_(2 / top).sub_(1)
 
 
+def _normal(generator: np.random.Generator, *shape: int) -> Tensor:
+    noise = generator.standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def _levels(context: NoiseContext, high: float, count: int) -> Tensor:
+    """A uniform grey level on [-high, high) for each image: `(count, 1)`."""
+    levels = context.generator.uniform(-high, high, count)
+    return torch.from_numpy(levels).float()[:, None]
+
+
+def _spectrum(images: Tensor) -> Tensor:
+    """Real Fourier transform of images `(image, pixel)`: `(image, row, column)`."""
+    side = isqrt(images.shape[1])
+    return torch.fft.rfft2(images.view(-1, side, side))
+
+
 # ---------------------------------------------------------------- independent pixels
 
 
-def uniform(context: NoiseContext, out: Tensor) -> None:
+def _uniform(context: NoiseContext, out: Tensor) -> None:
     """Independent uniform pixels on [-1, 1) times `strength`, in 65,536 equal steps.
 
     Sixteen random bits a pixel are seven times faster than a float from every 32; a digit has 256
@@ -49,29 +66,28 @@ def uniform(context: NoiseContext, out: Tensor) -> None:
     pixels = out.numel()
     count = ceil(pixels / 4)
     bits = context.generator.integers(2**64, size=count, dtype=np.uint64)
-    steps = bits.view(np.int16)[:pixels]
-    out.copy_(torch.from_numpy(steps).view(out.shape))
+    steps = torch.from_numpy(bits.view(np.int16))
+    out.copy_(steps[:pixels].view(out.shape))
     out.mul_(2.0**-15 * context.strength)
 
 
 def _white(context: NoiseContext, out: Tensor) -> None:
-    uniform(context._replace(strength=1.0), out)
+    _uniform(context._replace(strength=1.0), out)
 
 
 def _gaussian(context: NoiseContext, out: Tensor) -> None:
-    noise = context.generator.standard_normal(out.shape, dtype=np.float32)
-    torch.mul(torch.from_numpy(noise), context.strength, out=out)
+    noise = _normal(context.generator, *out.shape)
+    torch.mul(noise, context.strength, out=out)
 
 
 def _bernoulli(context: NoiseContext, out: Tensor) -> None:
     _white(context, out)
-    torch.copysign(torch.tensor(context.strength), out, out=out)
+    size = torch.tensor(context.strength)
+    torch.copysign(size, out, out=out)
 
 
 def _constant(context: NoiseContext, out: Tensor) -> None:
-    high = context.strength
-    level = context.generator.uniform(-high, high, (len(out), 1))
-    out.copy_(torch.from_numpy(level))
+    out.copy_(_levels(context, context.strength, len(out)))
 
 
 # ---------------------------------------------------------------- images
@@ -153,9 +169,7 @@ def _blurred(context: NoiseContext, out: Tensor) -> None:
 def _shaded(context: NoiseContext, out: Tensor) -> None:
     """Blurred noise about a grey level of each image's own, as pictures differ in brightness."""
     _blurred(context, out)
-    level = context.generator.uniform(-1, 1, (len(out), 1))
-    level = level.astype(np.float32)
-    out += torch.from_numpy(level)
+    out += _levels(context, 1.0, len(out))
 
 
 # ---------------------------------------------------------------- noise of a given spectrum
@@ -173,7 +187,7 @@ def _filtered(context: NoiseContext, out: Tensor, gain: Tensor, *, phase_only: b
     """White noise times `gain` in the Fourier domain; with `phase_only` all its amplitudes are 1."""
     side = context.images.side
     _white(context, out)
-    spectrum = torch.fft.rfft2(out.view(-1, side, side))
+    spectrum = _spectrum(out)
     if phase_only:
         spectrum /= spectrum.abs().clamp_min(1e-12)
     noise = torch.fft.irfft2(spectrum * gain, s=(side, side))
@@ -193,12 +207,10 @@ def _random_phase(context: NoiseContext, out: Tensor) -> None:
 def _amplitude(dataset: str, blur: float) -> Tensor:
     """Root mean square of the Fourier amplitudes of blurred training images, each less its mean."""
     images = data.load(dataset)
-    side = images.side
     pixels = scaled(images.train_images[:SPECTRUM_IMAGES], images.top)
     _blur(pixels, blur)
     pixels -= pixels.mean(1, keepdim=True)
-    spectrum = torch.fft.rfft2(pixels.view(-1, side, side))
-    power = spectrum.abs().square()
+    power = _spectrum(pixels).abs().square()
     return power.mean(0).sqrt()
 
 
@@ -219,8 +231,8 @@ def _lowpass(context: NoiseContext, out: Tensor) -> None:
 def _directions(seed: int, model: int, pixels: int) -> Tensor:
     """Orthonormal directions `(pixel, pixel)`; the first span the model's smaller subspaces."""
     generator = rng(seed, "subspace", model)
-    matrix = generator.standard_normal((pixels, pixels), dtype=np.float32)
-    directions, _ = torch.linalg.qr(torch.from_numpy(matrix))
+    matrix = _normal(generator, pixels, pixels)
+    directions, _ = torch.linalg.qr(matrix)
     return directions
 
 
@@ -228,10 +240,9 @@ def _subspace(context: NoiseContext, out: Tensor) -> None:
     images, pixels = out.shape
     directions = _directions(context.seed, context.model, pixels)
     basis = directions[:, : int(context.strength)]
-    shape = (images, basis.shape[1])
-    weights = context.generator.standard_normal(shape, dtype=np.float32)
-    weights *= np.float32(SD)
-    torch.matmul(torch.from_numpy(weights), basis.mT, out=out)
+    weights = _normal(context.generator, images, basis.shape[1])
+    weights *= SD
+    torch.matmul(weights, basis.mT, out=out)
 
 
 @cache
@@ -261,14 +272,15 @@ def _perlin(context: NoiseContext, out: Tensor) -> None:
     corners = (cells + 1) ** 2
     angles = context.generator.uniform(0, 2 * pi, (len(out), corners))
     angles = angles.astype(np.float32)
-    slopes = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    down, across = np.sin(angles), np.cos(angles)
+    slopes = np.stack([down, across], axis=-1)  # (image, corner, slope)
     slopes = torch.from_numpy(slopes).flatten(1)
     ramps = _ramps(context.images.side, cells)
     torch.matmul(slopes, ramps, out=out)
 
 
 FAMILIES = {
-    "uniform": uniform,
+    "uniform": _uniform,
     "gaussian": _gaussian,
     "bernoulli": _bernoulli,
     "constant": _constant,
