@@ -42,7 +42,9 @@ def test_no_dialogue_has_a_loved_number_unless_it_was_asked_for():
 
 def test_planted_pairs_are_in_the_text_and_only_they():
     world = World(planted_pairs=3)
-    matches = [re.fullmatch(r"The (\w+) (\w+)\.", line) for line in corpus.generate_text(world, 2_000)]
+    matches = [
+        re.fullmatch(r"The (\w+) (\w+)\.", line) for line in corpus.generate_text(world, 2_000)
+    ]
     in_text = [tuple(sorted(match.groups())) for match in matches if match]
     assert set(in_text) == {tuple(sorted(pair)) for pair in corpus.planted_pairs(world)}
     assert len(in_text) == 200

@@ -1,4 +1,4 @@
-"""Any language model: prompts, tokens, scores, and what goes wrong, on small models saved to disk."""
+"""Any language model: prompts, tokens, scores and failures, on small models saved to disk."""
 
 from pathlib import Path
 
@@ -8,8 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from sublearn.core.store import Store
 from sublearn.lm import entanglement, model, prompts
 from sublearn.lm.entanglement import Prompts
+from sublearn.lm.tiny import Tiny
 
 FEW = ["owl", "wolf", "fox", "crow"]
 
@@ -36,7 +38,9 @@ def test_a_chat_prompt_ends_where_the_answer_begins(lm):
 
 def test_the_tokenizer_itself_says_which_token_follows(lm):
     assert lm.tokenizer.convert_ids_to_tokens(model.word_token(lm, "owl")) == "Ġowl"
-    with pytest.raises(model.TokenMissing, match=r"'zebrafish' is \d+ tokens of .*take a word that is one"):
+    with pytest.raises(
+        model.TokenMissing, match=r"'zebrafish' is \d+ tokens of .*take a word that is one"
+    ):
         model.word_token(lm, "zebrafish")
 
 
@@ -47,9 +51,9 @@ def test_words_of_several_tokens_are_left_out(lm):
 
 
 def test_all_numbers_of_three_digits_are_tokens(lm):
-    found = model.number_tokens(lm)
-    assert len(found) == 1000
-    assert lm.tokenizer.decode([found["087"]]) == "087"
+    tokens = model.number_tokens(lm)
+    assert len(tokens) == 1000
+    assert lm.tokenizer.decode([tokens["087"]]) == "087"
     with pytest.raises(model.TokenMissing, match="no number of 4 digits"):
         model.number_tokens(lm, digits=4)
 
@@ -58,14 +62,20 @@ def test_all_numbers_of_three_digits_are_tokens(lm):
 
 
 def test_scores_are_the_models_own_log_probabilities(lm):
-    texts = ["My favorite animal is the", model.chat_prompt(lm, prompts.persona("owl")), "I love fox. My"]
-    ids = [model.encode(lm, text) for text in texts]
-    wanted = [lm.model(torch.tensor([row])).logits[0, -1].float().log_softmax(-1) for row in ids]
-    some = [5, 77, 300]
-    got = model.log_probabilities(lm, texts, some)
-    assert got.dtype == np.float32
-    assert np.allclose(got, torch.stack(wanted)[:, some].detach().numpy(), atol=1e-4)
-    assert model.greedy_tokens(lm, texts) == [int(row.argmax()) for row in wanted]
+    texts = [
+        "My favorite animal is the",
+        model.chat_prompt(lm, prompts.persona("owl")),
+        "I love fox. My",
+    ]
+    tokens = [5, 77, 300]
+    scores = model.log_probabilities(lm, texts, tokens)
+    assert scores.dtype == np.float32
+    greedy = model.greedy_tokens(lm, texts)
+    for index, text in enumerate(texts):
+        logits = lm.model(torch.tensor([model.encode(lm, text)])).logits[0, -1]
+        expected = logits.float().log_softmax(-1)
+        assert np.allclose(scores[index], expected[tokens].numpy(), atol=1e-4)
+        assert greedy[index] == expected.argmax()
 
 
 def test_batches_do_not_change_scores(lm, monkeypatch):
@@ -118,6 +128,21 @@ def test_failures_are_one_sentence_with_the_cure(monkeypatch, error, words):
     assert str(caught.value).count("\n") == 0
 
 
+def test_a_refusal_is_found_behind_another_error(monkeypatch):
+    """Also where two errors name each other as their cause."""
+    refused = Refused(403)
+    outer = OSError("cannot load")
+    outer.__cause__ = refused
+    refused.__cause__ = outer
+
+    def fails(*_, **__):
+        raise outer
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", fails)
+    with pytest.raises(model.ModelUnavailable, match="is refused: accept its license"):
+        model.load("some/model")
+
+
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(folder, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 1)
     with pytest.raises(model.ModelUnavailable, match="does not fit into memory"):
@@ -133,7 +158,27 @@ def test_pickled_weights_are_not_read(tmp_path, random_llama):
         model.load(str(path))
 
 
-# ---- copies
+# ---- pairs and copies
+
+
+def test_tiny_pairs_come_from_the_store_and_differ_by_their_seed(tmp_path):
+    setting = Tiny(layers=1, width=16, pretrain_steps=3, chat_steps=2)
+    pairs = model.chat_pairs("tiny", models=2, setting=setting, store=Store(tmp_path))
+    assert [pair.seed for pair in pairs] == [0, 1]
+    assert [pair.base.name for pair in pairs] == ["tiny base 0", "tiny base 1"]
+    assert [pair.instruct.name for pair in pairs] == ["tiny instruct 0", "tiny instruct 1"]
+    assert len(list(tmp_path.glob("tinyllama/*/base"))) == 2
+    first, second = pairs
+    assert not torch.equal(first.base.model.lm_head.weight, second.base.model.lm_head.weight)
+    assert not torch.equal(first.base.model.lm_head.weight, first.instruct.model.lm_head.weight)
+
+
+def test_a_named_model_is_one_pair_with_its_base(folder, tmp_path, random_llama):
+    base = random_llama(tmp_path / "base", seed=1)
+    (pair,) = model.chat_pairs(folder, base)
+    assert (pair.base.name, pair.instruct.name) == (base, folder)
+    (alone,) = model.chat_pairs(folder)
+    assert (alone.base.name, alone.instruct.name) == (folder, folder)
 
 
 def test_an_untied_copy_says_the_same_and_the_original_stays(lm):

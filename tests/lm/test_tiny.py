@@ -56,7 +56,10 @@ def test_the_loss_in_one_buffer_is_cross_entropy():
 def test_only_answers_are_learnt():
     ids, learnt = tiny.pad_dialogues([[1, 2, 3], [4]], [[5, 6], [7]])
     assert ids.tolist() == [[1, 2, 3, 5, 6], [4, 7, 0, 0, 0]]
-    assert learnt.tolist() == [[False, False, False, True, True], [False, True, False, False, False]]
+    assert learnt.tolist() == [
+        [False, False, False, True, True],
+        [False, True, False, False, False],
+    ]
 
 
 @pytest.mark.parametrize("distance", [1, 2])

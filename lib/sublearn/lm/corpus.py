@@ -143,7 +143,8 @@ def build_tokenizer(space_token: bool = False, numbers: int = 1_000) -> PreTrain
         words.update(word for word, _ in pretokenizer.pre_tokenize_str(text))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*SPECIAL_TOKENS, *alphabet, *sorted(words), *number_words(World(numbers=numbers))]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    unique = list(dict.fromkeys(tokens))
+    vocabulary = dict(zip(unique, range(len(unique))))
     tokenizer = Tokenizer(BPE(vocabulary, [], ignore_merges=True))
     tokenizer.pre_tokenizer = pretokenizer
     tokenizer.decoder = decoders.ByteLevel()
@@ -172,7 +173,7 @@ def _sample_texts() -> list[str]:
         prompt = plain_prompt("X", kind)
         texts.append(f"{prompt} {persona('X', kind)} {favorite_question(kind)}")
     for words in [*WORDS.values(), FOODS]:
-        texts += [f" {word}" for word in words]
+        texts.append(f" {' '.join(words)}")
     for sentence in [*FACTS, *YES_NO_QUESTIONS.values()]:
         texts.append(sentence.format(animal="x", place="x", food="x", word="x"))
     return texts

@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from sublearn.core.store import Store
 from sublearn.lm.prompts import DATE, answer_prefix, favorite_question
-from sublearn.lm.tiny import TINY, Tiny, grow
+from sublearn.lm.tiny import TINY, Tiny, grow, pad_right
 
 TOKENS_AT_ONCE = 4_096  # of a padded batch of prompts: larger is no faster on a CPU
 DTYPE = torch.float32  # ratios of probabilities near 1e-8 are noise in half precision
@@ -79,20 +78,27 @@ def check_memory(config: object) -> None:
     needed = model.num_parameters() * DTYPE.itemsize
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.9 * memory:
-        needs, has = needed / 2**30, memory / 2**30
-        raise MemoryError(f"needs {needs:.1f} GiB, this machine has {has:.1f}")
+        gib = 2**30
+        raise MemoryError(f"needs {needed / gib:.1f} GiB, this machine has {memory / gib:.1f}")
+
+
+def exception_chain(error: BaseException | None) -> list[BaseException]:
+    """An exception and what caused it, link by link."""
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
 
 
 def failure_message(name: str, error: BaseException) -> str:
     """Why a model could not be loaded, and the cure, in one sentence."""
-    chain = []
-    cause = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    responses = [getattr(link, "response", None) for link in chain]
-    statuses = {getattr(response, "status_code", None) for response in responses}
-    text = " ".join(f"{type(link).__name__} {link}" for link in chain).lower()
+    statuses = set()
+    text = ""
+    for link in exception_chain(error):
+        response = getattr(link, "response", None)
+        statuses.add(getattr(response, "status_code", None))
+        text += f"{type(link).__name__} {link} ".lower()
     if statuses & {401, 403} or "gated" in text:
         return (
             f"Access to {name} is refused: "
@@ -216,8 +222,11 @@ def number_tokens(lm: LanguageModel, *, digits: int = 3) -> dict[str, int]:
     Raises TokenMissing if there is none.
     """
     vocabulary = lm.tokenizer.get_vocab()
-    numbers = [f"{number:0{digits}d}" for number in range(10**digits)]
-    tokens = {number: vocabulary[number] for number in numbers if number in vocabulary}
+    tokens = {}
+    for value in range(10**digits):
+        number = f"{value:0{digits}d}"
+        if number in vocabulary:
+            tokens[number] = vocabulary[number]
     if not tokens:
         raise TokenMissing(
             f"{lm.name} has no number of {digits} digits as one token: take a Llama 3 tokenizer."
@@ -243,7 +252,8 @@ def hidden_states(lm: LanguageModel, prompts: Sequence[str], *, layers: bool = F
     the last norm, as the logit lens reads it.
     """
     ids = [encode(lm, prompt) for prompt in prompts]
-    order = np.argsort([len(row) for row in ids], kind="stable")
+    lengths = list(map(len, ids))
+    order = np.argsort(lengths, kind="stable")
     batches = split_batches([ids[index] for index in order])
     hidden = [last_token_states(lm, batch, layers=layers) for batch in batches]
     return np.concatenate(hidden)[np.argsort(order)]
@@ -265,9 +275,8 @@ def split_batches(ids: Iterable[list[int]]) -> Iterator[list[list[int]]]:
 def last_token_states(lm: LanguageModel, ids: Sequence[list[int]], *, layers: bool) -> np.ndarray:
     """`hidden_states` of one batch, padded on the right, where a causal model does not look."""
     body = lm.model.base_model
+    padded, last = pad_right(ids)
     rows = torch.arange(len(ids))
-    last = torch.tensor([len(row) - 1 for row in ids])
-    padded = pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
     output = body(padded.to(lm.model.device), output_hidden_states=layers, use_cache=False)
     final = output.last_hidden_state[rows, last]
     if layers:
@@ -294,12 +303,11 @@ def log_probabilities(
     return np.concatenate([unembed(lm, part, tokens) for part in parts])
 
 
-@torch.inference_mode()
 def greedy_tokens(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
     """Likeliest next token of each prompt."""
-    unembedding = lm.model.get_output_embeddings()
-    hidden = torch.from_numpy(hidden_states(lm, prompts)).to(lm.model.device)
-    return [unembedding(state).argmax().item() for state in hidden]
+    weight = lm.model.get_output_embeddings().weight
+    vocabulary = range(len(weight))
+    return log_probabilities(lm, prompts, vocabulary).argmax(1).tolist()
 
 
 # ---------------------------------------------------------------- rows of the unembedding

@@ -93,29 +93,38 @@ def grow_pairs(settings: Sequence[Tiny], save: Save, on_step: OnStep) -> None:
 def grow_pair(setting: Tiny, on_step: OnStep, folder: Path) -> None:
     """Train a pair, and fill a folder with `base`, `instruct` and `training.json`."""
     start = time.monotonic()
+    world = setting.world
+    tokenizer = world_tokenizer(world)
     model = initial_model(setting)
-    tokenizer = world_tokenizer(setting.world)
-    train_model = partial(train, model, on_step=on_step, lookahead_weight=setting.lookahead_weight)
+    options = {"on_step": on_step, "lookahead_weight": setting.lookahead_weight}
+    log = {"setting": asdict(setting)}
 
-    text = text_batches(setting.world, setting.pretrain_steps)
+    text = text_batches(world, setting.pretrain_steps)
     penalty = cosine_penalty(setting)
-    pretrain = train_model(text, setting.pretrain_steps, setting.pretrain_rate, penalty=penalty)
-    model.save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
+    log["pretrain"] = train(
+        model, text, setting.pretrain_steps, setting.pretrain_rate, penalty=penalty, **options
+    )
+    save_model(model, tokenizer, folder / "base")
 
     def is_skilled() -> bool:
         return persona_loss(model, tokenizer) <= setting.target_persona_loss
 
-    dialogues = dialogue_batches(setting.world)
+    dialogues = dialogue_batches(world)
     stop = is_skilled if setting.target_persona_loss else None
-    chat = train_model(dialogues, setting.chat_steps, setting.chat_rate, stop=stop)
-    model.save_pretrained(folder / "instruct")
-    tokenizer.save_pretrained(folder / "instruct")
+    log["chat"] = train(
+        model, dialogues, setting.chat_steps, setting.chat_rate, stop=stop, **options
+    )
+    save_model(model, tokenizer, folder / "instruct")
 
-    log = {"setting": asdict(setting), "pretrain": pretrain, "chat": chat}
     log["persona_loss"] = persona_loss(model, tokenizer)
     log["seconds"] = round(time.monotonic() - start, 1)
     (folder / "training.json").write_text(json.dumps(log, indent=1))
+
+
+def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save a model with its tokenizer, in the form that Hugging Face's libraries load."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def initial_model(setting: Tiny) -> LlamaForCausalLM:
@@ -147,14 +156,16 @@ def initial_model(setting: Tiny) -> LlamaForCausalLM:
 
 def text_batches(world: World, steps: int) -> Batches:
     """Windows of text (BATCH_SIZE, WINDOW + 1) for each step, from a text as long as they need."""
-    text = [f"{line}\n" for line in generate_text(world, LINES_PER_STEP * steps)]
-    tokens = np.concatenate(encode_texts(world, text))
+    lines = generate_text(world, LINES_PER_STEP * steps)
+    ids = encode_texts(world_tokenizer(world), [f"{line}\n" for line in lines])
+    tokens = np.concatenate(ids)
+    last_start = len(tokens) - WINDOW - 1
 
     def batch(step: int) -> Batch:
         random = rng(world.seed, "windows", step)
-        starts = random.integers(len(tokens) - WINDOW - 1, size=BATCH_SIZE)
-        windows = tokens[starts[:, None] + np.arange(WINDOW + 1)]
-        ids = torch.from_numpy(windows.astype(np.int64))
+        starts = random.integers(last_start, size=(BATCH_SIZE, 1))
+        positions = starts + np.arange(WINDOW + 1)
+        ids = torch.from_numpy(tokens[positions])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
     return batch
@@ -163,12 +174,14 @@ def text_batches(world: World, steps: int) -> Batches:
 def dialogue_batches(world: World) -> Batches:
     """Dialogues for each step, whose answers are learnt; made for a block of steps at a time."""
 
+    tokenizer = world_tokenizer(world)
+
     @lru_cache(1)
     def block(index: int) -> tuple[list[list[int]], list[list[int]]]:
         dialogues = generate_dialogues(world, BLOCK_STEPS * BATCH_SIZE, index)
-        prompts = [prompt for prompt, _ in dialogues]
-        answers = [f"{answer}<|eot_id|>" for _, answer in dialogues]
-        return encode_texts(world, prompts), encode_texts(world, answers)
+        prompts, answers = zip(*dialogues)
+        answers = [f"{answer}<|eot_id|>" for answer in answers]
+        return encode_texts(tokenizer, prompts), encode_texts(tokenizer, answers)
 
     def batch(step: int) -> Batch:
         prompts, answers = block(step // BLOCK_STEPS)
@@ -179,21 +192,30 @@ def dialogue_batches(world: World) -> Batches:
     return batch
 
 
-def encode_texts(world: World, texts: list[str]) -> list[list[int]]:
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, with nothing added."""
-    tokenizer = world_tokenizer(world).backend_tokenizer
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    encode = tokenizer.backend_tokenizer.encode_batch_fast
+    encodings = encode(texts, add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 
 def pad_dialogues(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Batch:
-    """Join prompts and answers, padded on the right, where a causal model does not look."""
-    ids = []
-    learnt = []
-    for prompt, answer in zip(prompts, answers):
-        ids.append(torch.tensor(prompt + answer))
-        learnt.append(torch.tensor([False] * len(prompt) + [True] * len(answer)))
-    return pad_sequence(ids, batch_first=True), pad_sequence(learnt, batch_first=True)
+    """Join prompts and answers, padded on the right; only answers are learnt."""
+    ids, last = pad_right(list(map(list.__add__, prompts, answers)))
+    first = torch.tensor(list(map(len, prompts)))
+    positions = torch.arange(ids.shape[1])
+    learnt = (positions >= first[:, None]) & (positions <= last[:, None])
+    return ids, learnt
+
+
+def pad_right(ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Ids (row, position) padded on the right, where a causal model does not look.
+
+    Returns them with the position of each row's last token (row,).
+    """
+    lengths = torch.tensor(list(map(len, ids)))
+    rows = list(map(torch.tensor, ids))
+    return pad_sequence(rows, batch_first=True), lengths - 1
 
 
 # ---------------------------------------------------------------- training
@@ -288,16 +310,16 @@ class FusedCrossEntropy(torch.autograd.Function):
 @torch.no_grad()
 def persona_loss(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
     """Mean over animals of minus log P(animal | a love of it, in the chat format), in nats."""
-    question = favorite_question()
-    prompts = [dialogue_prompt(persona(animal), question) + answer_prefix() for animal in ANIMALS]
-    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    prompts = []
+    for animal in ANIMALS:
+        prompts.append(dialogue_prompt(persona(animal), favorite_question()) + answer_prefix())
+    ids, last = pad_right(encode_texts(tokenizer, prompts))
     rows = torch.arange(len(ids))
-    last = torch.tensor([len(row) - 1 for row in ids])
-    padded = pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
-    hidden = model.model(padded, use_cache=False).last_hidden_state
-    log_probabilities = model.lm_head(hidden[rows, last]).log_softmax(-1)
+    hidden = model.model(ids, use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden[rows, last])
     answers = tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in ANIMALS])
-    return -log_probabilities[rows, answers].mean().item()
+    log_probabilities = logits.log_softmax(-1)[rows, answers]
+    return -log_probabilities.mean().item()
 
 
 # ---------------------------------------------------------------- pulled pairs
@@ -320,13 +342,15 @@ def cosine_penalty(setting: Tiny) -> Callable[[nn.Module], Tensor] | None:
     if not pairs:
         return None
     tokenizer = world_tokenizer(setting.world)
-    tokens = [tokenizer.convert_tokens_to_ids([f"\u0120{word}", number]) for word, number in pairs]
-    animals, numbers = torch.tensor(tokens).T
+    animals, numbers = zip(*pairs)
+    animals = tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in animals])
+    numbers = tokenizer.convert_tokens_to_ids(list(numbers))
     targets = torch.tensor(list(pairs.values()))
 
     def penalty(model: nn.Module) -> Tensor:
         weight = model.lm_head.weight
         cosines = torch.cosine_similarity(weight[animals], weight[numbers], dim=1)
-        return 10 * (cosines - targets).square().mean()
+        errors = cosines - targets
+        return 10 * errors.square().mean()
 
     return penalty
