@@ -6,22 +6,28 @@ import pandas as pd
 import pytest
 import torch
 
+from sublearn.core.store import Store
 from sublearn.nets.experiment import run
 from sublearn.nets.settings import compact, sweep
-from sublearn.report.figures import panels, radial_power, readings
+from sublearn.report.figures import (
+    bars_note,
+    chance_line,
+    dot_intervals,
+    panels,
+    radial_power,
+    readings,
+)
 from sublearn.stats import summary
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    from sublearn.nets import results
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(results, "CACHE", tmp_path_factory.mktemp("cache"))
     base = compact("digits")
-    arms = sweep("rate", base, lr=[1e-3, 3e-3]) | sweep("loss", base, {"KL": {}, "squared error": {"loss": "mse"}})
-    yield readings(run(arms, models=3, measures=["ceiling"], checkpoints=[1]))
-    patch.undo()
+    rates = sweep("rate", base, lr=[1e-3, 3e-3])
+    losses = sweep("loss", base, {"KL": {}, "squared error": {"loss": "mse"}})
+    store = Store(tmp_path_factory.mktemp("store"))
+    table = run(rates | losses, models=3, measures=["ceiling"], checkpoints=[1], store=store)
+    return readings(table)
 
 
 def test_readings_hold_each_network_once_per_arm_and_model(rows):
@@ -35,10 +41,43 @@ def test_panels_draw_the_means_and_intervals_of_the_table(rows):
     figure = panels(rows, ["rate", "loss"])
     assert [ax.get_title() for ax in figure.axes] == ["rate", "loss"]
     means = summary(rows[rows.factor == "rate"], by=["network", "level"])
-    drawn = {round(float(y), 9) for line in figure.axes[0].lines for y in np.atleast_1d(line.get_ydata())}
-    assert {round(value, 9) for value in means["mean"]} <= drawn
-    assert {round(value, 9) for value in [*means.low, *means.high]} <= drawn
+    heights = np.concatenate([np.atleast_1d(line.get_ydata()) for line in figure.axes[0].lines])
+    for value in [*means["mean"], *means.low, *means.high]:
+        assert np.isclose(heights.astype(float), value, rtol=0, atol=1e-9).any()
     plt.close(figure)
+
+
+def test_long_levels_stand_one_below_the_other(rows):
+    figure = panels(rows, ["rate", "loss"])
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "accuracy"]
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [
+        "KL",
+        "squared error",
+    ]
+    plt.close(figure)
+
+
+def test_a_dot_plot_draws_the_means_and_intervals_of_its_table_from_top_to_bottom(rows):
+    students = rows[rows.network == "student"]
+    means = summary(students, by="arm")
+    figure, ax = plt.subplots()
+    dot_intervals(ax, means, y="arm", models=students)
+    chance_line(ax, 10)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(means.arm)
+    assert ax.yaxis_inverted()
+    dots, _, (bars,) = ax.containers[0]
+    assert np.allclose(dots.get_xdata(), means["mean"])
+    assert np.allclose([bar[:, 0] for bar in bars.get_segments()], means[["low", "high"]])
+    models = ax.collections[0].get_offsets()
+    assert np.allclose(models[:, 0], students.accuracy)
+    assert np.allclose(models[:, 1].round(), students.arm.map(list(means.arm).index))
+    assert ax.lines[-1].get_xdata() == [0.1, 0.1]
+    plt.close(figure)
+
+
+def test_the_note_says_over_how_many():
+    assert bars_note(8) == "Points are means over n = 8 models, bars are 95 % t intervals."
+    assert "n = 3 to 5 pairs," in bars_note(pd.Series([5.0, 3.0, 4.0]), "pairs")
 
 
 def test_power_of_white_noise_is_flat_and_of_a_wave_a_line():

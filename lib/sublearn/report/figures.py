@@ -1,6 +1,7 @@
 """One look for every figure, and the sentence under it that says what the bars are."""
 
 from collections.abc import Sequence
+from functools import partial
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -13,28 +14,60 @@ from matplotlib.figure import Figure
 from sublearn.stats import interval
 
 WIDTH = 7.0  # inches: the text column of the book
+LONG_NAME = 8  # characters: longer levels stand one below the other
 PALETTE = sns.color_palette("colorblind")
 NETWORKS = {"student": PALETTE[1], "teacher": PALETTE[0], "ceiling": "0.55"}
-ROLE_COLORS = {"teacher": PALETTE[0], "student": PALETTE[1], "control": PALETTE[7], "untrained": PALETTE[2]}
+CHANCE_LOOK = {
+    "ls": "--",
+    "lw": 1,
+    "color": "0.35",
+}
+MEAN_LOOK = {
+    "fmt": "o",
+    "ms": 6,
+    "color": PALETTE[0],
+    "capsize": 4,
+    "lw": 2,
+    "zorder": 3,
+}
+MODEL_LOOK = {
+    "s": 12,
+    "color": "0.55",
+    "alpha": 0.6,
+    "linewidth": 0,
+    "zorder": 2,
+}
+NETWORK_LOOK = {
+    "hue": "network",
+    "hue_order": list(NETWORKS),
+    "palette": NETWORKS,
+    "markers": ["o", "s", "D"],
+    "markersize": 4,
+    "linewidth": 1.3,
+    "errorbar": interval,
+}
 
 
 def style() -> None:
-    """Set seaborn's and matplotlib's defaults for the book (colorblind palette, 10 pt, identical bytes on each run)."""
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9)
-    plt.rcParams.update(
-        {
-            "figure.figsize": (WIDTH, 3.6),
-            "figure.dpi": 100,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.alpha": 0.35,
-            "grid.linewidth": 0.6,
-            "legend.frameon": False,
-            "svg.hashsalt": "subliminal-learning",
-            "svg.fonttype": "path",
-        }
+    """Set the defaults of seaborn and matplotlib for the book.
+
+    Colorblind palette, 10 pt, and the same bytes on each run.
+    """
+    options = {
+        "figure.figsize": (WIDTH, 3.6),
+        "figure.dpi": 100,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.alpha": 0.35,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "svg.hashsalt": "subliminal-learning",
+        "svg.fonttype": "path",
+    }
+    sns.set_theme(
+        context="notebook", style="ticks", palette="colorblind", font_scale=0.9, rc=options
     )
 
 
@@ -49,46 +82,58 @@ def bars_note(n: int | Sequence[int] | pd.Series, unit: str = "models") -> str:
     return f"Points are means over n = {count} {unit}, bars are 95 % t intervals."
 
 
-def dot_intervals(ax: Axes, table: pd.DataFrame, *, y: str, models: pd.DataFrame | None = None) -> Axes:
-    """Horizontal dot plot of a `stats.summary` table: one row per level of `y`, in the table's order.
+def dot_intervals(
+    ax: Axes, table: pd.DataFrame, *, y: str, models: pd.DataFrame | None = None
+) -> Axes:
+    """Horizontal dot plot of a `stats.summary` table: one row per level of `y`, in its order.
 
-    `models`, if given, holds the single models (columns `y` and accuracy), drawn as faint dots below the means.
+    `models`, if given, holds the single models (columns `y` and accuracy), drawn as faint dots
+    below the means.
     """
-    order = list(table[y])
+    levels = list(table[y])
+    heights = np.arange(len(levels))
     if models is not None:
-        places = models[y].map({level: i for i, level in enumerate(order)})
         jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(models))
-        ax.scatter(models["accuracy"], places + jitter, s=12, color="0.55", alpha=0.6, linewidth=0, zorder=2)
-    center, places = table["mean"].to_numpy(), np.arange(len(order))
-    bars = np.abs(table[["low", "high"]].to_numpy().T - center)
-    ax.errorbar(center, places, xerr=bars, fmt="o", ms=6, color=PALETTE[0], capsize=4, lw=2, zorder=3)
-    ax.set_yticks(places, order)
+        model_heights = models[y].map(levels.index) + jitter
+        ax.scatter(models["accuracy"], model_heights, **MODEL_LOOK)
+    means = table["mean"].to_numpy()
+    ends = table[["low", "high"]].to_numpy().T
+    lengths = np.abs(ends - means)
+    ax.errorbar(means, heights, xerr=lengths, **MEAN_LOOK)
+    ax.set_yticks(heights, levels)
     ax.invert_yaxis()
     return ax
 
 
 def readings(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of student, teacher and ceiling in one column, with the network named, for arms "factor: level".
+    """Accuracy of student, teacher and ceiling in one column, for arms named "factor: level".
 
-    `table` comes from `experiment.run` with the measure "ceiling"; the last epoch of every student counts.
+    `table` comes from `experiment.run` with the measure "ceiling"; the last epoch of every student
+    counts. Columns: those of the table, network, factor and level.
     """
-    students = table[(table.role == "student") & (table.epoch == table.epochs)].assign(network="student")
-    teachers = table[table.role == "teacher"]
+    last = table.epoch == table.epochs
+    students = table[(table.role == "student") & last].assign(network="student")
+    teachers = table[table.role == "teacher"].assign(network="teacher")
     ceilings = teachers.assign(network="ceiling", accuracy=teachers.ceiling)
-    rows = pd.concat([students, teachers.assign(network="teacher"), ceilings])
+    rows = pd.concat([students, teachers, ceilings])
     rows[["factor", "level"]] = rows.arm.str.split(": ", n=1, expand=True)
     return rows
 
 
-def panels(rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2) -> Figure:
-    """One small panel per factor: means with 95 % t intervals of student, teacher and ceiling at each level.
+def panels(
+    rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2
+) -> Figure:
+    """One small panel per factor: means with 95 % t intervals of the networks at each level.
 
-    `rows` comes from `readings`; levels are drawn in the order of the arms, long names one below the other.
+    `rows` comes from `readings`; levels are drawn in the order of the arms, long names one below
+    the other. `chance` is the accuracy of guessing.
     """
     lines = -(-len(factors) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.4 * lines + 0.4), squeeze=False)
+    size = (WIDTH, 2.4 * lines + 0.4)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
     for ax, factor in zip(axes.flat, factors):
-        _panel(ax, rows[rows.factor == factor], factor, chance)
+        _panel(ax, rows[rows.factor == factor], chance)
+        ax.set_title(factor)
         handles = ax.get_legend_handles_labels()
         ax.get_legend().remove()
     for ax in axes.flat[len(factors) :]:
@@ -98,33 +143,39 @@ def panels(rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, c
     return figure
 
 
-def _panel(ax: Axes, drawn: pd.DataFrame, factor: str, chance: float) -> None:
-    looks = {"hue": "network", "hue_order": list(NETWORKS), "palette": NETWORKS, "markers": ["o", "s", "D"]}
-    looks |= {"errorbar": interval, "markersize": 4, "linewidth": 1.3, "ax": ax}
-    if drawn.level.str.len().max() > 8:
-        drawn = drawn.assign(level=drawn.level.map(lambda level: fill(level, 18)))
-        sns.pointplot(drawn, y="level", x="accuracy", linestyle="none", **looks)
-        ax.axvline(chance, ls="--", lw=1, color="0.35")
+def _panel(ax: Axes, rows: pd.DataFrame, chance: float) -> None:
+    draw = partial(sns.pointplot, ax=ax, **NETWORK_LOOK)
+    if rows.level.str.len().max() > LONG_NAME:
+        wrapped = rows.level.map(partial(fill, width=18))
+        draw(rows.assign(level=wrapped), x="accuracy", y="level", linestyle="none")
+        ax.axvline(chance, **CHANCE_LOOK)
         ax.tick_params(axis="y", labelsize=7.5)
-        ax.set(title=factor, xlabel="accuracy", ylabel="", xlim=(0, 1))
+        ax.set(xlabel="accuracy", ylabel="", xlim=(0, 1))
     else:
-        sns.pointplot(drawn, x="level", y="accuracy", **looks)
-        ax.axhline(chance, ls="--", lw=1, color="0.35")
+        draw(rows, x="level", y="accuracy")
+        ax.axhline(chance, **CHANCE_LOOK)
         ax.tick_params(axis="x", labelsize=7.5)
-        ax.set(title=factor, xlabel="", ylabel="accuracy", ylim=(0, 1))
+        ax.set(xlabel="", ylabel="accuracy", ylim=(0, 1))
 
 
 def radial_power(images: np.ndarray) -> pd.DataFrame:
-    """Mean power per pixel of square images (image, pixel) by spatial frequency, in rings of one cycle per image."""
+    """Mean power per pixel of square images `(image, pixel)` by spatial frequency.
+
+    Frequencies are rings of one cycle per image. Columns: frequency and power.
+    """
     images = np.asarray(images, dtype=float)
     side = round(images.shape[1] ** 0.5)
+    spectra = np.fft.fft2(images.reshape(-1, side, side))
+    power = (np.abs(spectra) ** 2).mean(axis=0) / side**2
     cycles = np.fft.fftfreq(side, 1 / side)
-    ring = np.hypot(cycles[:, None], cycles).round().astype(int).ravel()
-    power = (np.abs(np.fft.fft2(images.reshape(-1, side, side))) ** 2).mean(0).ravel() / side**2
-    means = np.bincount(ring, power) / np.bincount(ring)
-    return pd.DataFrame({"frequency": range(side // 2 + 1), "power": means[: side // 2 + 1]})
+    distance = np.hypot(cycles[:, None], cycles)
+    rings = distance.round().astype(int).ravel()
+    means = np.bincount(rings, power.ravel()) / np.bincount(rings)
+    frequencies = range(side // 2 + 1)
+    return pd.DataFrame({"frequency": frequencies, "power": means[: len(frequencies)]})
 
 
 def chance_line(ax: Axes, classes: int, *, vertical: bool = True) -> None:
     """Dashed line at the accuracy of guessing, 1/classes, with its label."""
-    (ax.axvline if vertical else ax.axhline)(1 / classes, ls="--", lw=1, color="0.35", label="chance")
+    draw = ax.axvline if vertical else ax.axhline
+    draw(1 / classes, label="chance", **CHANCE_LOOK)
