@@ -12,7 +12,7 @@ widths = st.integers(1, 12)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def drawn(seed=0, inputs=5, width=8, classes=3, aux_dim=2, draws=()):
+def draw_problem(seed=0, inputs=5, width=8, classes=3, aux_dim=2, draws=()):
     """Generator, initial and teacher hidden weights, class head, auxiliary head."""
     rng = np.random.default_rng(seed)
     draws = (draws,) if isinstance(draws, int) else draws
@@ -37,13 +37,13 @@ def test_repeated_logits_add_no_direction():
 
 
 def test_student_from_zero_is_the_minimum_norm_least_squares_solution():
-    _, start, teacher, _, aux = drawn()
+    _, start, teacher, _, aux = draw_problem()
     solved = np.linalg.lstsq(aux.T, (teacher @ aux).T, rcond=None)[0].T
     assert np.allclose(theory.projected_student(0 * start, teacher=teacher, aux_head=aux), solved)
 
 
 def test_one_auxiliary_logit_in_the_plane_puts_all_columns_on_one_line():
-    _, start, teacher, classes, aux = drawn(inputs=2, width=2, classes=1, aux_dim=1)
+    _, start, teacher, classes, aux = draw_problem(inputs=2, width=2, classes=1, aux_dim=1)
     student = theory.projected_student(0 * start, teacher=teacher, aux_head=aux)
     columns = student @ np.hstack([classes, aux])
     assert abs(np.linalg.det(columns)) < 1e-14
@@ -53,23 +53,27 @@ def test_one_auxiliary_logit_in_the_plane_puts_all_columns_on_one_line():
 
 @pytest.mark.parametrize("aux_dim", [8, 11])
 def test_as_many_logits_as_hidden_units_copy_the_teacher_exactly(aux_dim):
-    _, start, teacher, _, aux = drawn(aux_dim=aux_dim)
+    _, start, teacher, _, aux = draw_problem(aux_dim=aux_dim)
     student = theory.projected_student(start, teacher=teacher, aux_head=aux)
     assert np.allclose(student, teacher, atol=1e-9)
 
 
 @pytest.mark.parametrize("aux_dim", [1, 3])
 def test_gradient_descent_ends_at_the_projected_displacement(aux_dim):
-    rng, start, teacher, _, aux = drawn(aux_dim=aux_dim, draws=4)
+    rng, start, teacher, _, aux = draw_problem(aux_dim=aux_dim, draws=4)
     inputs = rng.standard_normal((4, 64, 5))
     targets = theory.outputs(inputs, hidden=teacher, head=aux)
     ended = theory.descend(start, head=aux, inputs=inputs, targets=targets, steps=8000)
-    assert np.allclose(ended, theory.projected_student(start, teacher=teacher, aux_head=aux), atol=1e-9)
-    assert not np.allclose(ended, theory.projected_student(0 * start, teacher=teacher, aux_head=aux), atol=0.1)
+    assert np.allclose(
+        ended, theory.projected_student(start, teacher=teacher, aux_head=aux), atol=1e-9
+    )
+    assert not np.allclose(
+        ended, theory.projected_student(0 * start, teacher=teacher, aux_head=aux), atol=0.1
+    )
 
 
 def test_descent_limit_covers_inputs_that_do_not_span_and_targets_of_another_network():
-    rng, start, teacher, _, aux = drawn()
+    rng, start, teacher, _, aux = draw_problem()
     inputs = rng.standard_normal((40, 3)) @ rng.standard_normal((3, 5))
     targets = theory.outputs(inputs, hidden=teacher, head=rng.standard_normal(aux.shape))
     limit = theory.descent_limit(start, head=aux, inputs=inputs, targets=targets)
@@ -80,7 +84,7 @@ def test_descent_limit_covers_inputs_that_do_not_span_and_targets_of_another_net
 
 
 def test_descent_limit_equals_the_projected_student_when_inputs_span():
-    rng, start, teacher, _, aux = drawn()
+    rng, start, teacher, _, aux = draw_problem()
     inputs = rng.standard_normal((20, 5))
     targets = theory.outputs(inputs, hidden=teacher, head=aux)
     limit = theory.descent_limit(start, head=aux, inputs=inputs, targets=targets)
@@ -89,7 +93,7 @@ def test_descent_limit_equals_the_projected_student_when_inputs_span():
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_a_step_of_descent_is_a_step_along_the_gradient_of_autograd(relu):
-    rng, start, _, head, _ = drawn()
+    rng, start, _, head, _ = draw_problem()
     inputs, targets = rng.standard_normal((30, 5)), rng.standard_normal((30, 3))
     hidden, x, h = (torch.tensor(a, requires_grad=a is start) for a in (start, inputs, head))
     before = x @ hidden
@@ -99,44 +103,54 @@ def test_a_step_of_descent_is_a_step_along_the_gradient_of_autograd(relu):
     rate = 1 / (np.linalg.norm(inputs.T @ inputs / 30, 2) * np.linalg.norm(head.T @ head, 2))
     stepped = theory.descend(start, head=head, inputs=inputs, targets=targets, steps=1, relu=relu)
     assert np.allclose(stepped, start - rate * gradient)
-    assert np.allclose(theory.outputs(inputs, hidden=start, head=head, relu=relu), logits.detach().numpy())
+    assert np.allclose(
+        theory.outputs(inputs, hidden=start, head=head, relu=relu), logits.detach().numpy()
+    )
 
 
 def test_descent_leaves_its_arguments_alone_and_treats_each_draw_alone():
-    rng, start, teacher, _, aux = drawn(draws=3)
+    rng, start, teacher, _, aux = draw_problem(draws=3)
     inputs = rng.standard_normal((3, 20, 5))
     targets, kept = theory.outputs(inputs, hidden=teacher, head=aux, relu=True), start.copy()
     together = theory.descend(start, head=aux, inputs=inputs, targets=targets, steps=20, relu=True)
-    alone = theory.descend(start[1], head=aux[1], inputs=inputs[1], targets=targets[1], steps=20, relu=True)
+    alone = theory.descend(
+        start[1], head=aux[1], inputs=inputs[1], targets=targets[1], steps=20, relu=True
+    )
     assert np.array_equal(start, kept)
     assert np.allclose(together[1], alone, atol=1e-13)
 
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_equations_are_the_jacobian_of_the_logits(relu):
-    rng, start, _, head, _ = drawn()
+    rng, start, _, head, _ = draw_problem()
     inputs = rng.standard_normal((7, 5))
 
     def logits(hidden):
         before = torch.tensor(inputs) @ hidden
         return (torch.relu(before) if relu else before) @ torch.tensor(head)
 
-    jacobian = torch.autograd.functional.jacobian(logits, torch.tensor(start)).reshape(21, 40).numpy()
+    jacobian = (
+        torch.autograd.functional.jacobian(logits, torch.tensor(start)).reshape(21, 40).numpy()
+    )
     assert np.allclose(theory.equations(inputs, hidden=start, head=head, relu=relu), jacobian)
 
 
 def test_a_relu_turns_few_independent_equations_into_as_many_as_unknowns():
-    rng, start, _, _, aux = drawn(aux_dim=2)
+    rng, start, _, _, aux = draw_problem(aux_dim=2)
     inputs = rng.standard_normal((400, 5))
     ranks = [
-        np.linalg.matrix_rank(theory.equations(inputs, hidden=start, head=aux, relu=relu)) for relu in (False, True)
+        np.linalg.matrix_rank(theory.equations(inputs, hidden=start, head=aux, relu=relu))
+        for relu in (False, True)
     ]
     assert ranks == [2 * 5, 8 * 5]
 
 
 def test_one_linear_layer_gives_its_class_columns_no_gradient():
     weights = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
-    inputs, target = torch.randn(30, 5, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
+    inputs, target = (
+        torch.randn(30, 5, dtype=torch.float64),
+        torch.randn(30, 3, dtype=torch.float64),
+    )
     gradient = torch.autograd.grad(((inputs @ weights)[:, 4:] - target).square().mean(), weights)[0]
     assert torch.count_nonzero(gradient[:, :4]) == 0
     assert torch.all(gradient[:, 4:] != 0)
@@ -144,8 +158,10 @@ def test_one_linear_layer_gives_its_class_columns_no_gradient():
 
 @settings(max_examples=40, deadline=None)
 @given(width=widths, aux_dim=widths, classes=st.integers(1, 6), seed=seeds)
-def test_class_heads_see_the_projector_as_a_positive_semidefinite_form(width, aux_dim, classes, seed):
-    _, start, teacher, head, aux = drawn(seed, width=width, classes=classes, aux_dim=aux_dim)
+def test_class_heads_see_the_projector_as_a_positive_semidefinite_form(
+    width, aux_dim, classes, seed
+):
+    _, start, teacher, head, aux = draw_problem(seed, width=width, classes=classes, aux_dim=aux_dim)
     form = head.T @ theory.projector(aux) @ head
     assert np.linalg.eigvalsh((form + form.T) / 2).min() > -1e-8
     student = theory.projected_student(start, teacher=teacher, aux_head=aux)
@@ -181,14 +197,18 @@ def test_share_and_cosine_of_known_pairs():
 
 
 def test_errors_say_what_is_wrong_and_what_to_do():
-    _, start, teacher, head, aux = drawn()
+    _, start, teacher, head, aux = draw_problem()
     with pytest.raises(ValueError, match=r"shape \(8, 0\) has no logit: .* a column or more"):
         theory.projector(aux[:, :0])
-    with pytest.raises(ValueError, match=r"width 8 cannot feed a head of width 7; make both the same"):
+    with pytest.raises(
+        ValueError, match=r"width 8 cannot feed a head of width 7; make both the same"
+    ):
         theory.projected_student(start, teacher=teacher, aux_head=aux[:7])
     with pytest.raises(ValueError, match=r"\(4, 8\) and the teacher's \(5, 8\); use one"):
         theory.projected_student(start[:4], teacher=teacher, aux_head=aux)
-    with pytest.raises(ValueError, match=r"inputs of size 4 cannot feed hidden weights of input size 5"):
+    with pytest.raises(
+        ValueError, match=r"inputs of size 4 cannot feed hidden weights of input size 5"
+    ):
         theory.outputs(np.ones((2, 4)), hidden=start, head=head)
     with pytest.raises(ValueError, match="aux_dim = 0 and width = 8: both must be at least 1"):
         theory.expected_share(0, 8)
@@ -204,7 +224,9 @@ def toy():
 def test_teachers_learn_their_task_and_move_the_class_logits_from_zero_displacement(toy):
     for relu in (False, True):
         losses = [
-            np.square(theory.outputs(toy.images, hidden=w, head=toy.class_head, relu=relu) - toy.task).mean()
+            np.square(
+                theory.outputs(toy.images, hidden=w, head=toy.class_head, relu=relu) - toy.task
+            ).mean()
             for w in (toy.start, theory.teach(toy, relu=relu))
         ]
         assert losses[1] < 0.5 * losses[0]
@@ -221,15 +243,17 @@ def test_linear_students_copy_the_expected_share_of_any_displacement(toy):
 
 def test_students_of_another_start_copy_nothing_on_average(toy):
     rival = theory.draw_toy(np.random.default_rng(4), draws=300, width=8)
-    shares = theory.distilled_shares(rival, teacher=toy, aux_dim=3, marks=[50])[0]
+    shares = theory.distilled_shares(rival, teacher=toy, aux_dim=3, checkpoints=[50])[0]
     error = shares.std(ddof=1) / np.sqrt(len(shares))
     assert abs(shares.mean()) < 4 * error < 0.2
 
 
-def test_relu_students_pass_the_linear_share_and_continue_from_mark_to_mark(toy):
+def test_relu_students_pass_the_linear_share_and_continue_from_checkpoint_to_checkpoint(toy):
     few = theory.Toy(*(part[:60] for part in toy))
-    shares = theory.distilled_shares(few, teacher=few, aux_dim=2, marks=[1, 100, 300])
-    assert np.allclose(shares[-1], theory.distilled_shares(few, teacher=few, aux_dim=2, marks=[300])[0])
+    shares = theory.distilled_shares(few, teacher=few, aux_dim=2, checkpoints=[1, 100, 300])
+    assert np.allclose(
+        shares[-1], theory.distilled_shares(few, teacher=few, aux_dim=2, checkpoints=[300])[0]
+    )
     means, error = shares.mean(1), shares.std(1, ddof=1) / np.sqrt(60)
     assert means[0] < theory.expected_share(2, 8) < means[2] - 2 * error[2]
-    assert theory.distilled_shares(few, teacher=few, aux_dim=16, marks=[300]).mean() > 0.98
+    assert theory.distilled_shares(few, teacher=few, aux_dim=16, checkpoints=[300]).mean() > 0.98

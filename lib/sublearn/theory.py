@@ -1,12 +1,16 @@
 """Two-layer toy networks: what auxiliary logits teach, in closed form and by gradient descent.
 
-A toy network maps a row of inputs x to x W1 [W_c | W_a]: `hidden` weights W1 `(input, width)`, a `class_head`
-W_c `(width, class)` and an `aux_head` W_a `(width, aux_dim)`. The heads stay as they were drawn; only hidden
-weights learn. Every array may carry leading axes, one entry per independent draw, and keeps its dtype.
-After Roe, "Early Theory for Subliminal Learning" (2025), and Cloud et al. (2025), Theorem 1.
+A toy network maps a row of inputs x to x W1 [W_c | W_a]: `hidden` weights W1 `(input, width)`, a
+`class_head` W_c `(width, class)` and an `aux_head` W_a `(width, aux_dim)`. The heads stay as they
+were drawn; only hidden weights learn. Every array may carry leading axes, one entry per
+independent draw, and keeps its dtype. M^+ is the pseudoinverse of M.
+
+Sources: Roe, "Early Theory for Subliminal Learning" (2025), y = x W1 W2 with the columns of W2
+shared by teacher and student; Cloud et al. (2025), Theorem 1, one small step of gradient descent.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +19,7 @@ from scipy.special import gammaln
 from scipy.stats import beta
 
 Array = NDArray[np.floating]
-NULL = 1e-10  # singular values below this share of the largest count as zero
+RCOND = 1e-10  # singular values below this share of the largest count as zero
 
 
 class Toy(NamedTuple):
@@ -31,44 +35,60 @@ class Toy(NamedTuple):
 
 
 def draw_toy(generator: np.random.Generator, *, draws: int, width: int, inputs: int = 4) -> Toy:
-    """Toy problems with 3 classes, up to 16 auxiliary logits and a random ReLU network's outputs as the task."""
-    shapes = (inputs, width), (width, 3), (width, 16), (inputs, 16), (16, 3)
-    start, class_head, aux_head, *task = (draw_layer(generator, draws, *shape) for shape in shapes)
+    """Toy problems with 3 classes and up to 16 auxiliary logits, 128 samples per set.
+
+    The task is the outputs of a random ReLU network of width 16.
+    """
+    start = draw_layer(generator, draws, inputs, width)
+    class_head = draw_layer(generator, draws, width, 3)
+    aux_head = draw_layer(generator, draws, width, 16)
+    task_hidden = draw_layer(generator, draws, inputs, 16)
+    task_head = draw_layer(generator, draws, 16, 3)
     images, noise, fresh = generator.standard_normal((3, draws, 128, inputs))
-    targets = 2 * outputs(images, hidden=task[0], head=task[1], relu=True)
-    return Toy(start, class_head, aux_head, images, noise, fresh, targets)
+    task = 2 * outputs(images, hidden=task_hidden, head=task_head, relu=True)
+    return Toy(start, class_head, aux_head, images, noise, fresh, task)
 
 
 def draw_layer(generator: np.random.Generator, *shape: int) -> Array:
     """Gaussian weights `(..., fan_in, fan_out)` with standard deviation 1/sqrt(fan_in)."""
-    return generator.standard_normal(shape) / np.sqrt(shape[-2])
+    fan_in = shape[-2]
+    return generator.standard_normal(shape) / np.sqrt(fan_in)
 
 
 def outputs(inputs: Array, *, hidden: Array, head: Array, relu: bool = False) -> Array:
-    """Logits `(..., sample, logit)` of a toy network; ValueError where widths do not fit."""
-    _check(inputs, hidden, head)
-    before = inputs @ hidden
-    return (np.maximum(before, 0) if relu else before) @ head
+    """Logits x W1 H `(..., sample, logit)` of a toy network, or relu(x W1) H.
+
+    `inputs` x are `(..., sample, input)`, the `head` H is `(..., width, logit)`.
+    Errors: ValueError where sizes do not fit.
+    """
+    _check_sizes(inputs, hidden, head)
+    activations = inputs @ hidden
+    if relu:
+        activations = np.maximum(activations, 0)
+    return activations @ head
 
 
 def projector(aux_head: Array) -> Array:
-    """Projector P = W_a W_a^+ `(..., width, width)` onto the hidden directions that auxiliary logits read.
+    """Projector P = W_a W_a^+ `(..., width, width)` onto the hidden directions that the head reads.
 
-    Symmetric, idempotent, of rank min(aux_dim, width) for a random head. ValueError without a logit.
+    Symmetric, idempotent, of rank min(aux_dim, width) for a random head.
+    Errors: ValueError for a head without a logit.
     """
     _check_head(aux_head)
-    return aux_head @ np.linalg.pinv(aux_head, rcond=NULL)
+    return aux_head @ _pinv(aux_head)
 
 
 def projected_student(start: Array, *, teacher: Array, aux_head: Array) -> Array:
-    """Hidden weights W1_0 + (W1 - W1_0) P: where gradient descent from `start` ends if the inputs span.
+    """Hidden weights W1_0 + (W1 - W1_0) P: where gradient descent from `start` ends if inputs span.
 
-    `start` and `teacher` are `(..., input, width)`. A start at zero gives the minimum-norm student W1 P of
-    Roe (2025); the teacher's own start gives its displacement seen through P.
+    `start` W1_0 and `teacher` W1 are `(..., input, width)`. A start at zero gives the minimum-norm
+    student W1 P of Roe (2025); the teacher's own start gives its displacement seen through P.
+    Errors: ValueError where shapes do not fit.
     """
-    if start.shape[-2:] != teacher.shape[-2:]:
+    student_shape, teacher_shape = start.shape[-2:], teacher.shape[-2:]
+    if student_shape != teacher_shape:
         raise ValueError(
-            f"the student's hidden weights are {start.shape[-2:]} and the teacher's {teacher.shape[-2:]}; "
+            f"the student's hidden weights are {student_shape} and the teacher's {teacher_shape}; "
             "use one (input, width)"
         )
     _check_width(teacher, aux_head)
@@ -76,70 +96,93 @@ def projected_student(start: Array, *, teacher: Array, aux_head: Array) -> Array
 
 
 def descent_limit(start: Array, *, head: Array, inputs: Array, targets: Array) -> Array:
-    """Hidden weights W1_0 + X^+ (Y - X W1_0 H) H^+ where gradient descent ends in a linear net.
+    """Hidden weights W1_0 + X^+ (Y - X W1_0 H) H^+ where gradient descent ends in a linear network.
 
     The loss is the squared error. `inputs` X `(..., sample, input)` need not span, and `targets` Y
     `(..., sample, logit)` may come from any network.
     """
-    missing = targets - outputs(inputs, hidden=start, head=head)
-    return start + np.linalg.pinv(inputs, rcond=NULL) @ missing @ np.linalg.pinv(head, rcond=NULL)
+    error = targets - outputs(inputs, hidden=start, head=head)
+    return start + _pinv(inputs) @ error @ _pinv(head)
 
 
-def descend(start: Array, *, head: Array, inputs: Array, targets: Array, steps: int, relu: bool = False) -> Array:
-    """Hidden weights `(..., input, width)` after `steps` of full-batch gradient descent from `start`.
+def descend(
+    start: Array, *, head: Array, inputs: Array, targets: Array, steps: int, relu: bool = False
+) -> Array:
+    """Hidden weights `(..., input, width)` after `steps` of full-batch gradient descent.
 
-    The loss is half the squared error per sample. The step size is 1 / (largest eigenvalue of X^T X / n times
-    that of H^T H), the largest that cannot overshoot in any direction of a linear net.
+    `inputs` X are `(..., sample, input)`, `targets` `(..., sample, logit)`; the loss is half the
+    squared error per sample. The step size is 1 / (largest eigenvalue of X^T X / n times that of
+    H^T H), the largest that cannot overshoot in any direction of a linear net.
     """
-    _check(inputs, start, head)
+    _check_sizes(inputs, start, head)
     samples = inputs.shape[-2]
-    backward, transposed = np.swapaxes(head, -1, -2), np.swapaxes(inputs, -1, -2)
-    rate = _largest(transposed @ inputs / samples) * _largest(backward @ head)
-    scaled, hidden = transposed / (samples * rate), np.array(start)
+    curvature = _largest_eigenvalue(inputs.mT @ inputs / samples)
+    curvature = curvature * _largest_eigenvalue(head.mT @ head)
+    scaled_inputs = inputs.mT / (samples * curvature)
+    hidden = start.copy()
     for _ in range(steps):
-        before = inputs @ hidden
-        active = (before > 0).astype(before.dtype) if relu else np.ones((), before.dtype)
-        error = (before * active) @ head - targets
-        hidden -= scaled @ ((error @ backward) * active)
+        activations = inputs @ hidden
+        active = _active(activations, relu)
+        error = (activations * active) @ head - targets
+        hidden -= scaled_inputs @ ((error @ head.mT) * active)
     return hidden
 
 
 def teach(toy: Toy, *, steps: int = 100, relu: bool = False) -> Array:
     """Hidden weights `(draw, input, width)` of teachers trained on the task by gradient descent."""
-    head, inputs, targets = toy.class_head, toy.images, toy.task
-    return descend(toy.start, head=head, inputs=inputs, targets=targets, steps=steps, relu=relu)
+    return descend(
+        toy.start,
+        head=toy.class_head,
+        inputs=toy.images,
+        targets=toy.task,
+        steps=steps,
+        relu=relu,
+    )
 
 
 def displacement(toy: Toy, hidden: Array, *, relu: bool = False) -> Array:
-    """How far the class logits have moved from `toy.start` to `hidden` on fresh inputs `(draw, sample, class)`."""
-    now, before = (outputs(toy.fresh, hidden=w, head=toy.class_head, relu=relu) for w in (hidden, toy.start))
-    return now - before
+    """Change of the class logits from `toy.start` to `hidden` on fresh inputs.
 
-
-def distilled_shares(student: Toy, *, teacher: Toy, aux_dim: int, marks: Sequence[int]) -> Array:
-    """Share of the teacher's displacement `(mark, draw)` that ReLU students copy in each number of steps of `marks`.
-
-    `marks` increase. With `student` and `teacher` the same toy they share initial weights and heads.
+    `hidden` is `(draw, input, width)`, the result `(draw, sample, class)`.
     """
-    taught, hidden, shares = teach(teacher, relu=True), student.start, []
-    whole, student = displacement(teacher, taught, relu=True), student._replace(fresh=teacher.fresh)
-    targets = outputs(student.noise, hidden=taught, head=teacher.aux_head[..., :aux_dim], relu=True)
-    options = {"head": student.aux_head[..., :aux_dim], "inputs": student.noise, "targets": targets}
-    for steps in np.diff(marks, prepend=0):
-        hidden = descend(hidden, **options, steps=steps, relu=True)
-        shares.append(share(displacement(student, hidden, relu=True), whole))
+    logits = partial(outputs, toy.fresh, head=toy.class_head, relu=relu)
+    return logits(hidden=hidden) - logits(hidden=toy.start)
+
+
+def distilled_shares(
+    student: Toy, *, teacher: Toy, aux_dim: int, checkpoints: Sequence[int]
+) -> Array:
+    """Share `(checkpoint, draw)` of the teacher's displacement that ReLU students copy.
+
+    `checkpoints` are increasing numbers of steps. With `student` and `teacher` the same toy they
+    share initial weights and heads, as in Cloud et al. (2025), Theorem 1.
+    """
+    student = student._replace(fresh=teacher.fresh)
+    teacher_hidden = teach(teacher, relu=True)
+    teacher_displacement = displacement(teacher, teacher_hidden, relu=True)
+    teacher_head = teacher.aux_head[..., :aux_dim]
+    student_head = student.aux_head[..., :aux_dim]
+    targets = outputs(student.noise, hidden=teacher_hidden, head=teacher_head, relu=True)
+    train = partial(descend, head=student_head, inputs=student.noise, targets=targets, relu=True)
+    hidden = student.start
+    shares = []
+    for steps in np.diff(checkpoints, prepend=0):
+        hidden = train(hidden, steps=steps)
+        student_displacement = displacement(student, hidden, relu=True)
+        shares.append(share(student_displacement, teacher_displacement))
     return np.array(shares)
 
 
 def equations(inputs: Array, *, hidden: Array, head: Array, relu: bool = False) -> Array:
-    """Derivative of every logit by every hidden weight `(sample * logit, input * width)`, for one draw.
+    """Derivative of every logit by every hidden weight, for one draw.
 
-    Its rank is the number of independent equations that matching these logits puts on the hidden weights.
+    `inputs` are `(sample, input)`, the result is `(sample * logit, input * width)`. Its rank is the
+    number of independent equations that matching these logits puts on the hidden weights.
     """
-    _check(inputs, hidden, head)
-    active = (inputs @ hidden > 0) if relu else np.ones((len(inputs), hidden.shape[-1]))
-    grid = np.einsum("si,sw,wl->sliw", inputs, active, head)
-    return grid.reshape(-1, hidden.size)
+    _check_sizes(inputs, hidden, head)
+    active = _active(inputs @ hidden, relu)
+    jacobian = np.einsum("si,sw,wl->sliw", inputs, active, head)
+    return jacobian.reshape(-1, hidden.size)
 
 
 def share(part: Array, whole: Array) -> Array:
@@ -147,13 +190,13 @@ def share(part: Array, whole: Array) -> Array:
 
     1 is an exact copy, 0 nothing in common, negative the opposite.
     """
-    return (part * whole).sum((-2, -1)) / (whole * whole).sum((-2, -1))
+    return _inner(part, whole) / _inner(whole, whole)
 
 
-def cosine(one: Array, other: Array) -> Array:
+def cosine(part: Array, whole: Array) -> Array:
     """Cosine of the angle between two arrays, over the last two axes."""
-    norms = (one * one).sum((-2, -1)) * (other * other).sum((-2, -1))
-    return (one * other).sum((-2, -1)) / np.sqrt(norms)
+    squared_norms = _inner(part, part) * _inner(whole, whole)
+    return _inner(part, whole) / np.sqrt(squared_norms)
 
 
 def expected_share(aux_dim: int, width: int) -> float:
@@ -163,49 +206,76 @@ def expected_share(aux_dim: int, width: int) -> float:
 
 
 def expected_cosine(aux_dim: int, width: int) -> float:
-    """Mean of `cosine(P w, w)` over Gaussian auxiliary heads: four gammas, below sqrt(aux_dim / width)."""
+    """Mean of `cosine(P w, w)` over Gaussian auxiliary heads: the mean of the root of `share_law`.
+
+    With m for aux_dim and D for width it is G((m+1)/2) G(D/2) / (G(m/2) G((D+1)/2)), where G is the
+    gamma function, and lies below sqrt(m / D).
+    """
     _check_dims(aux_dim, width)
     if aux_dim >= width:
         return 1.0
-    rises = gammaln((aux_dim + 1) / 2) - gammaln(aux_dim / 2)
-    return float(np.exp(rises - gammaln((width + 1) / 2) + gammaln(width / 2)))
+    log_mean = gammaln((aux_dim + 1) / 2) - gammaln(aux_dim / 2)
+    log_mean -= gammaln((width + 1) / 2)
+    log_mean += gammaln(width / 2)
+    return float(np.exp(log_mean))
 
 
 def share_law(aux_dim: int, width: int):
-    """Law of `share(P w, w)` over Gaussian heads, Beta(aux_dim / 2, (width - aux_dim) / 2), as in scipy."""
+    """Law of `share(P w, w)` over Gaussian heads, Beta(aux_dim/2, (width - aux_dim)/2), from scipy.
+
+    Errors: ValueError where the head reads every hidden direction, so that the share is always 1.
+    """
     _check_dims(aux_dim, width)
     if aux_dim >= width:
         raise ValueError(
-            f"aux_dim = {aux_dim} is not below width = {width}, so the share is 1 in every draw; ask for fewer logits"
+            f"aux_dim = {aux_dim} is not below width = {width}, so the share is 1 in every draw; "
+            "ask for fewer logits"
         )
     return beta(aux_dim / 2, (width - aux_dim) / 2)
 
 
-def _largest(gram: Array) -> Array:
+def _pinv(matrix: Array) -> Array:
+    return np.linalg.pinv(matrix, rcond=RCOND)
+
+
+def _inner(first: Array, second: Array) -> Array:
+    return (first * second).sum((-2, -1))
+
+
+def _largest_eigenvalue(gram: Array) -> Array:
     return np.linalg.eigvalsh(gram)[..., -1, None, None]
+
+
+def _active(activations: Array, relu: bool) -> Array:
+    """1 where a hidden unit passes its input on, 0 where the ReLU stops it; shape of the input."""
+    active = activations > 0 if relu else np.ones_like(activations)
+    return active.astype(activations.dtype)
 
 
 def _check_head(head: Array) -> None:
     if head.ndim < 2 or head.shape[-1] == 0:
         raise ValueError(
-            f"a head of shape {head.shape} has no logit: give an array (width, logit) with a column or more"
+            f"a head of shape {head.shape} has no logit: "
+            "give an array (width, logit) with a column or more"
         )
 
 
 def _check_width(hidden: Array, head: Array) -> None:
     _check_head(head)
-    if hidden.shape[-1] != head.shape[-2]:
+    hidden_width, head_width = hidden.shape[-1], head.shape[-2]
+    if hidden_width != head_width:
         raise ValueError(
-            f"hidden weights of width {hidden.shape[-1]} cannot feed a head of width {head.shape[-2]}; "
+            f"hidden weights of width {hidden_width} cannot feed a head of width {head_width}; "
             "make both the same"
         )
 
 
-def _check(inputs: Array, hidden: Array, head: Array) -> None:
+def _check_sizes(inputs: Array, hidden: Array, head: Array) -> None:
     _check_width(hidden, head)
-    if inputs.shape[-1] != hidden.shape[-2]:
+    size, expected = inputs.shape[-1], hidden.shape[-2]
+    if size != expected:
         raise ValueError(
-            f"inputs of size {inputs.shape[-1]} cannot feed hidden weights of input size {hidden.shape[-2]}; "
+            f"inputs of size {size} cannot feed hidden weights of input size {expected}; "
             "make both the same"
         )
 
