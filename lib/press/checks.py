@@ -5,23 +5,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-OUTSIDE = ("http", "https", "ws", "wss")
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
-LOADED = set("stylesheet preload prefetch preconnect dns-prefetch modulepreload icon manifest".split())
+ADDRESSES = {"a": "href", "link": "href", "object": "data"}  # other tags have a `src`
 LARGEST = 1_000_000  # bytes of a page without its pictures
 
 
 class Page(HTMLParser):
-    """What the checks need of a page: its tags with their attributes, and the ids that links can lead to."""
+    """What the checks need of a page: its tags with their attributes, and the ids of its places."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.path, self.tags, self.ids = path, [], set()
+        self.path = path
+        self.tags: list[tuple[str, dict]] = []
+        self.ids = set()
         self.feed(path.read_text(encoding="utf8"))
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list) -> None:
         """Keep a tag; called by the parser."""
-        attributes = {key: value or "" for key, value in attrs}
+        attributes = dict(attrs)
         self.tags.append((tag, attributes))
         self.ids |= {attributes.get("id"), attributes.get("name")}
 
@@ -37,7 +38,8 @@ def problems(html: Path) -> list[str]:
         return [f"{html} holds no page; build the site first"]
     sentences = []
     for path, page in pages.items():
-        sentences += [f"{path.relative_to(html)}: {fault}" for fault in faults(page, pages)]
+        for fault in faults(page, pages):
+            sentences.append(f"{path.relative_to(html)}: {fault}")
     return sentences
 
 
@@ -47,15 +49,15 @@ def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
     if size > LARGEST:
         yield f"the page has {size:,} bytes; at most {LARGEST:,} are allowed"
     for tag, attributes in page.tags:
+        address = attributes.get(ADDRESSES.get(tag, "src"))
         if tag == "img":
             yield from image_faults(attributes)
-        if attributes.get("href") and tag == "a":
-            yield from link_faults(attributes["href"], page, pages)
-        loaded = attributes.get("data" if tag == "object" else "src")
-        if tag == "link" and LOADED & set(attributes.get("rel", "").split()):
-            loaded = attributes.get("href")
-        if loaded:
-            yield from load_faults(loaded, page)
+        if not address or attributes.get("rel") == "canonical":
+            continue
+        if tag == "a":
+            yield from link_faults(address, page, pages)
+        else:
+            yield from load_faults(address, page)
 
 
 def target(page: Page, address: str) -> Path:
@@ -69,7 +71,8 @@ def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[s
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return
-    file, fragment = target(page, address), unquote(parts.fragment)
+    file = target(page, address)
+    fragment = unquote(parts.fragment)
     if not file.is_file():
         yield f"the link {address} leads to no file"
     elif fragment and file in pages and fragment not in pages[file].ids:
@@ -79,7 +82,7 @@ def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[s
 def load_faults(address: str, page: Page) -> Iterator[str]:
     """Faults of an address that the browser loads."""
     parts = urlsplit(address)
-    if parts.scheme in OUTSIDE or parts.netloc:
+    if parts.netloc:
         yield f"{address} is loaded from an outside host"
     elif not parts.scheme and not target(page, address).is_file():
         yield f"{address} is loaded but does not exist"
@@ -87,7 +90,8 @@ def load_faults(address: str, page: Page) -> Iterator[str]:
 
 def image_faults(attributes: dict[str, str]) -> Iterator[str]:
     """Faults of an image's alternative text."""
-    source, text = attributes.get("src", ""), attributes.get("alt", "").strip()
+    source = attributes.get("src") or ""
+    text = (attributes.get("alt") or "").strip()
     name = "(inline)" if source.startswith("data:") else Path(urlsplit(source).path).name
     if not text:
         yield f"the image {name} has no alternative text"

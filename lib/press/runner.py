@@ -1,8 +1,8 @@
-"""The runner: which notebooks must run and why, their kernels, and what the terminal shows meanwhile.
+"""The runner: which notebooks must run and why, their kernels, and what the terminal shows.
 
-What decided a run is kept item by item in the executed copy, so that `why` can name what changed since. The press
-itself is no such item: an edit of the press runs no notebook again. Papermill, pandas and torch take seconds to
-import, so only a run imports them.
+What decided a run is kept item by item in the executed copy, so that `why` can name what changed
+since. The press itself is no such item: an edit of the press runs no notebook again. Papermill,
+pandas and torch take seconds to import, so only a run imports them.
 """
 
 import ast
@@ -67,7 +67,7 @@ class Project:
         return self.root / "_build" / "executed" / self.profile / f"{name}.ipynb"
 
     def results(self, name: str) -> Path:
-        """The recorded numbers of a notebook; its tables lie in the folder of that name less `.csv`."""
+        """The recorded numbers; the tables lie in the folder of that name less `.csv`."""
         return self.root / "_build" / "results" / self.profile / f"{name}.csv"
 
     def private(self, name: str) -> Path:
@@ -76,7 +76,7 @@ class Project:
 
 
 class Job(NamedTuple):
-    """A notebook, the parameters to inject, what decides its run, and why it must run (empty: it need not)."""
+    """A notebook, parameters to inject, what decides its run, and why it must run (empty: not)."""
 
     name: str
     notebook: dict
@@ -89,24 +89,29 @@ class Job(NamedTuple):
 # ---------------------------------------------------------------- what must run, and why
 
 
-def plan(project: Project, *, only=(), parameters: dict | None = None) -> tuple[list[Job], list[str]]:
-    """Jobs of a run, and notes for the reader. Every request is checked here: `PressError`, `ValueError`."""
+def plan(project: Project, *, only=(), parameters=()) -> tuple[list[Job], list[str]]:
+    """Jobs of a run, and notes for the reader.
+
+    only: beginnings of the notebooks' names. parameters: mapping, the last word on a parameter.
+    Every request is checked here. Errors: ValueError, as a rule a PressError.
+    """
     notebooks, notes = read_notebooks(project)
     defaults = {name: parameter_defaults(name, notebooks[name]) for name in notebooks}
     profile = read_profile(project, defaults)
     chosen = choose(list(notebooks), only)
-    parameters = parameters or {}
     require(parameters, set().union(*map(defaults.get, chosen)), "parameter")
     values = {}
     for name in chosen:
-        requested = profile["defaults"] | profile["notebooks"].get(name, {}) | parameters
+        requested = profile["defaults"] | profile["notebooks"].get(name, {})
+        requested.update(parameters)
         values[name] = parameter_values(defaults[name], requested)
     digests, replacements = find_data(values)
     jobs = []
     for name in chosen:
         inputs = inputs_of(project, notebooks[name], values[name])
-        if "dataset" in values[name]:
-            inputs["data"] = digests[values[name]["dataset"]]
+        dataset = values[name].get("dataset")
+        if dataset:
+            inputs["data"] = digests[dataset]
         default = defaults[name]
         injected = {key: value for key, value in values[name].items() if value != default[key]}
         reasons = changes(project, name, notebooks[name], inputs)
@@ -115,14 +120,15 @@ def plan(project: Project, *, only=(), parameters: dict | None = None) -> tuple[
     return jobs, notes + replacements
 
 
-def read_notebooks(project: Project) -> tuple[dict[str, dict], list[str]]:
+def read_notebooks(project: Project) -> tuple[dict, list]:
     """Chapters by name, and a note for each notebook or page beside them that is no chapter."""
     notebooks, notes = {}, []
     for path in sorted(project.source("").parent.glob("[!.]*")):
         if path.match(CHAPTERS):
             notebooks[path.stem] = read_notebook(path)
         elif path.suffix in (".ipynb", ".md"):
-            notes.append(f"notebooks/{path.name} is not built: a chapter is named like 02_title.ipynb.")
+            reason = "a chapter is named like 02_title.ipynb"
+            notes.append(f"notebooks/{path.name} is not built: {reason}.")
     return notebooks, notes
 
 
@@ -133,7 +139,7 @@ def read_notebook(path: Path) -> dict:
         raise PressError(f"{path} is no readable notebook; restore it from git")
     for number, cell in enumerate(notebook["cells"], start=1):
         if "id" not in cell:
-            raise PressError(f"{path.name}: cell {number} has no id; save the notebook in JupyterLab")
+            raise PressError(f"{path.name}: cell {number} has no id; save it in JupyterLab")
         cell["source"] = "".join(cell["source"])
     return notebook
 
@@ -161,11 +167,13 @@ def parameter_values(defaults: dict, requested: dict) -> dict:
     """Values of a notebook's parameters, each of its default's type; counts are at least 1."""
     values = {}
     for key, default in defaults.items():
-        value = values[key] = requested.get(key, default)
+        value = requested.get(key, default)
+        values[key] = value
         kind = type(default)
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            message = f"give a value of type {kind.__name__}, such as {default!r}"
-            raise PressError(f"parameter {key} is {value!r}; {message}")
+        allowed = (float, int) if kind is float else (kind,)
+        if type(value) not in allowed:
+            cure = f"give a value of type {kind.__name__}, such as {default!r}"
+            raise PressError(f"parameter {key} is {value!r}; {cure}")
         if kind is int and value < min(default, 1):
             raise PressError(f"parameter {key} is {value}; the least value is {min(default, 1)}")
     return values
@@ -173,7 +181,8 @@ def parameter_values(defaults: dict, requested: dict) -> dict:
 
 def read_profile(project: Project, defaults: dict[str, dict]) -> dict[str, dict]:
     """One profile of profiles.yml, in which no notebook and no parameter may be unknown."""
-    profiles = yaml.safe_load((project.root / "profiles.yml").read_text(encoding="utf8"))
+    text = (project.root / "profiles.yml").read_text(encoding="utf8")
+    profiles = yaml.safe_load(text)
     require([project.profile], profiles, "profile")
     for name, profile in profiles.items():
         where = f"profiles.yml, {name}"
@@ -181,14 +190,15 @@ def read_profile(project: Project, defaults: dict[str, dict]) -> dict[str, dict]
         for section in SECTIONS:
             profile.setdefault(section, {})
         require(profile["defaults"], set().union(*defaults.values()), f"{where}: parameter")
-        require([*profile["seconds"], *profile["notebooks"]], defaults, f"{where}: notebook")
+        for section in ("seconds", "notebooks"):
+            require(profile[section], defaults, f"{where}: notebook")
         for notebook, parameters in profile["notebooks"].items():
             require(parameters, defaults[notebook], f"{where}, {notebook}: parameter")
     return profiles[project.profile]
 
 
 def require(keys: Iterable[str], allowed: Iterable[str], what: str) -> None:
-    """Raise a `PressError` that names the first of `keys` which is not allowed, and those that are."""
+    """Raise a PressError that names the first of `keys` not allowed, and those that are."""
     for key in keys:
         if key not in allowed:
             names = ", ".join(sorted(allowed)) or "none"
@@ -204,14 +214,15 @@ def choose(names: list[str], only: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefixes or "")]
 
 
-def find_data(values: dict[str, dict]) -> tuple[dict[str, str], list[str]]:
+def find_data(values: dict[str, dict]) -> tuple[dict, list]:
     """Digest of each data set in use, and a note for each that cannot be had.
 
-    values: parameters of each notebook, in which the embedded data set takes the place of a missing one.
+    values: parameters of each notebook; here the embedded data set replaces a missing one.
     """
-    users: dict[str, list[str]] = {EMBEDDED: []}
+    users = {EMBEDDED: []}
     for name, parameters in values.items():
-        users.setdefault(parameters.get("dataset", EMBEDDED), []).append(name)
+        dataset = parameters.get("dataset", EMBEDDED)
+        users.setdefault(dataset, []).append(name)
     digests, notes = {}, []
     for dataset, names in users.items():
         try:
@@ -227,8 +238,9 @@ def find_data(values: dict[str, dict]) -> tuple[dict[str, str], list[str]]:
 def inputs_of(project: Project, notebook: dict, parameters: dict) -> dict:
     """What decides a run, item by item, less its data.
 
-    Items are code cells with tags, parameters, number type and processor, imported sublearn modules, the pins, and
-    those Python files beside the notebooks and tables of book/reference that the notebook or a module mentions.
+    Items are code cells with tags, parameters, number type and processor, imported sublearn
+    modules, the pins, and those Python files beside the notebooks and tables of book/reference
+    that the notebook or a module mentions.
     """
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     items = {"order of cells": [cell["id"] for cell in cells]}
@@ -245,28 +257,29 @@ def inputs_of(project: Project, notebook: dict, parameters: dict) -> dict:
             items[f"sublearn.{module}"] = store.module_digest(module)
             code += store.module_path(module).read_text(encoding="utf8")
     tables = mentioned((project.root / "book" / "reference").glob("*.csv"), code)
-    for path in [project.root / "requirements.txt", *helpers, *tables]:
+    pins = project.root / "requirements.txt"
+    for path in (pins, *helpers, *tables):
         name = path.relative_to(project.root).as_posix()
         items[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return items
 
 
 def mentioned(paths: Iterable[Path], code: str) -> dict[Path, str]:
-    """Texts of those files whose name, or whose folder's, stands in the code or in one of these texts."""
+    """Texts of those files whose name, or whose folder's, stands in the code or in such a text."""
     waiting, texts = sorted(paths), {}
-    while waiting:
-        named = [path for path in waiting if path.stem in code or path.parent.name in code]
-        waiting = [path for path in waiting if path not in named] if named else []
-        for path in named:
+    for path in waiting * len(waiting):  # a file may mention one before it
+        named = path.stem in code or path.parent.name in code
+        if named and path not in texts:
             texts[path] = path.read_text(encoding="utf8")
             code += texts[path]
     return texts
 
 
 def changes(project: Project, name: str, notebook: dict, inputs: dict) -> list[str]:
-    """How `inputs` differ from what the executed copy was made of, item by item; cells by their number."""
+    """How `inputs` differ from what the executed copy was made of; cells by their number."""
     copy = store.read_json(project.executed(name)) or {}
-    old = copy.get("metadata", {}).get("press", {}).get("inputs")
+    metadata = copy.get("metadata", {})
+    old = metadata.get("press", {}).get("inputs")
     if old is None:
         return ["there is no readable executed copy"]
     if not project.results(name).exists():
@@ -281,16 +294,16 @@ def changes(project: Project, name: str, notebook: dict, inputs: dict) -> list[s
         elif key not in inputs:
             reasons.append(f"{label} is gone")
         elif old[key] != inputs[key]:
-            values = f": {old[key]!r} -> {inputs[key]!r}" if key.startswith("parameter ") else " changed"
-            reasons.append(label + values)
+            values = f": {old[key]!r} -> {inputs[key]!r}"
+            reasons.append(label + (values if key.startswith("parameter ") else " changed"))
     return reasons
 
 
 # ---------------------------------------------------------------- execution
 
 
-def run(project: Project, *, only=(), parameters: dict | None = None, jobs: int = 1) -> bool:
-    """Run every notebook that needs it; True when none failed. A wrong request raises before anything runs."""
+def run(project: Project, *, only=(), parameters=(), jobs: int = 1) -> bool:
+    """Run what needs it, `jobs` notebooks at a time; True when none failed. Errors as in `plan`."""
     with profile_lock(project):
         planned, notes = plan(project, only=only, parameters=parameters)
         for note in notes:
@@ -310,7 +323,7 @@ def run(project: Project, *, only=(), parameters: dict | None = None, jobs: int 
 
 @contextmanager
 def profile_lock(project: Project) -> Iterator[None]:
-    """Hold the profile's lock, which even a killed process gives back, and clear what such a process left."""
+    """Hold the profile's lock, which a killed process gives back, and clear what that one left."""
     staging = project.private("staging")
     try:
         staging.mkdir(parents=True, exist_ok=True)
@@ -329,7 +342,7 @@ def profile_lock(project: Project) -> Iterator[None]:
 
 
 class Running(NamedTuple):
-    """A notebook under way: when it began (monotonic clock), how long it may take (s), its folder."""
+    """A notebook under way: start (monotonic clock), expected duration (s), folder of its files."""
 
     start: float
     expected: float | None
@@ -343,21 +356,23 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
 
     def work(job: Job) -> None:
         folder = project.private("staging") / job.name
-        running[job.name] = Running(time.monotonic(), times.get(job.name, job.seconds), folder)
+        expected = times.get(job.name, job.seconds)
+        running[job.name] = Running(time.monotonic(), expected, folder)
         run_notebook(project, job, folder, threads=max(1, cores() // jobs))
 
-    good, pool = True, ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(jobs)
+    good = True
     try:
         futures = {pool.submit(work, job): job.name for job in waiting}
         for name, future in watch(futures, running):
-            seconds = time.monotonic() - running[name].start
-            if report(name, future, seconds, running[name].folder):
+            seconds = report(name, future, running[name])
+            if seconds is None:
+                good = False
+            else:
                 times[name] = round(seconds, 1)
                 store.write_atomic(project.private("times.json"), json.dumps(times, indent=1))
-            else:
-                good = False
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # an interrupted run must not wait for its kernels
+    finally:  # an interrupted run must not wait for its kernels
+        pool.shutdown(wait=False, cancel_futures=True)
     return good
 
 
@@ -368,9 +383,10 @@ def cores() -> int:
 
 def private_environment(project: Project) -> dict[str, str]:
     """The environment less what would let Python paths and figure styles from outside in."""
-    environment = os.environ | {"MPLCONFIGDIR": str(project.root / "_build" / "matplotlib")}
+    environment = dict(os.environ)
     for name in FOREIGN:
         environment.pop(name, None)
+    environment["MPLCONFIGDIR"] = str(project.root / "_build" / "matplotlib")
     return environment
 
 
@@ -434,30 +450,40 @@ def last_started(cells: list[dict]) -> int:
 
 def execute(job: Job, folder: Path, environment: dict[str, str], here: Path) -> dict:
     """The notebook as it ran in the working folder `here`, up to its end or an error's cell."""
-    engine = register_engine()
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    source, target = folder / f"{job.name}.ipynb", folder / f"{job.name}.running.ipynb"
+    source = folder / f"{job.name}.ipynb"
+    target = folder / f"{job.name}.running.ipynb"
     source.write_text(json.dumps(job.notebook), encoding="utf8")
-    options = {"progress_bar": False, "request_save_on_cell_execute": False, "language": "python"}
-    options |= {"environment": environment, "here": str(here), "kernel_name": "python3"}
     with suppress(PapermillExecutionError):  # its cell holds the error, which `merge_outputs` names
-        execute_notebook(str(source), str(target), job.parameters, engine_name=engine, **options)
+        execute_notebook(
+            str(source),
+            str(target),
+            job.parameters,
+            engine_name=register_engine(),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            environment=environment,
+            here=str(here),
+        )
     return store.read_json(target)
 
 
 def compose(job: Job, ran: dict) -> str:
     """Text of an executed copy: the present source with the outputs of `ran`.
 
-    `ran` is what papermill wrote or an earlier executed copy. What differs from run to run (times, random
-    cell ids, widget states) stays behind.
+    `ran` is what papermill wrote or an earlier executed copy. What differs from run to run (times,
+    random cell ids, widget states) stays behind.
     """
     injected, ran_cells = [], {}
     for cell in ran["cells"]:
         ran_cells[cell["id"]] = cell
         if INJECTED in tags(cell):
-            injected = [cell | {"id": INJECTED, "metadata": {"tags": [INJECTED, "remove-input"]}}]
+            metadata = {"tags": [INJECTED, "remove-input"]}
+            injected = [cell | {"id": INJECTED, "metadata": metadata}]
     cells = []
     for number, cell in enumerate(job.notebook["cells"], start=1):
         if cell["cell_type"] == "code":
@@ -473,8 +499,9 @@ def compose(job: Job, ran: dict) -> str:
 
 
 def merge_outputs(number: int, cell: dict, ran: dict) -> dict:
-    """A source cell with the outputs it had in `ran`, and its figure's name, caption and alternative text."""
-    outputs, metadata, labels = drop_widgets(ran["outputs"]), cell["metadata"], []
+    """A source cell with the outputs of `ran`, and its figure's name, caption and description."""
+    outputs = drop_widgets(ran["outputs"])
+    metadata, labels = cell["metadata"], []
     for output in outputs:
         if output["output_type"] == "error":
             error = f"{output['ename']}: {output['evalue']}"
@@ -482,17 +509,18 @@ def merge_outputs(number: int, cell: dict, ran: dict) -> dict:
         if "sublearn" in output.get("metadata", {}):
             labels.append(output["metadata"]["sublearn"])
     if len(labels) > 1:
-        raise CellFailed(f"cell {number}: it shows {len(labels)} figures; show one figure per cell")
+        raise CellFailed(f"cell {number}: it shows {len(labels)} figures; show one per cell")
     for label in labels:
         figure = {"caption": label["caption"], "name": label["name"]}
         page = {"image": {"alt": label["alt"]}, "figure": figure}
-        metadata = metadata | {"mystnb": page | metadata.get("mystnb", {})}
+        page.update(metadata.get("mystnb", {}))
+        metadata = metadata | {"mystnb": page}
     count = ran["execution_count"]
     return cell | {"outputs": outputs, "execution_count": count, "metadata": metadata}
 
 
 def drop_widgets(outputs: list[dict]) -> list[dict]:
-    """Outputs less live widgets, which show nothing without a kernel and whose ids differ from run to run."""
+    """Outputs less live widgets: they show nothing without a kernel, and their ids are random."""
     kept = []
     for output in outputs:
         content = dict(output.get("data", {}))
@@ -504,7 +532,7 @@ def drop_widgets(outputs: list[dict]) -> list[dict]:
 
 
 def refresh(project: Project, job: Job) -> str:
-    """Bring a good executed copy up to the prose of its source without a run; what was done, in words."""
+    """Bring a good executed copy up to its source's prose without a run; what was done in words."""
     path = project.executed(job.name)
     old = path.read_text(encoding="utf8")
     new = compose(job, json.loads(old))
@@ -515,12 +543,12 @@ def refresh(project: Project, job: Job) -> str:
 
 
 def publish(project: Project, job: Job, results: Path, copy: str) -> None:
-    """Move the results of a run to their places; the executed copy comes last: with it the run counts."""
+    """Move a run's results to their places; the executed copy, last, makes the run count."""
     import pandas as pd
 
-    records, rows = results / "records.jsonl", []
-    if records.exists():
-        rows = list(map(json.loads, records.read_text(encoding="utf8").splitlines()))
+    records = results / "records.jsonl"
+    lines = records.read_text(encoding="utf8").splitlines() if records.exists() else []
+    rows = [json.loads(line) for line in lines]
     numbers = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     numbers["code"] = store.digest(job.inputs)
     numbers["date"] = datetime.date.today().isoformat()
@@ -529,20 +557,22 @@ def publish(project: Project, job: Job, results: Path, copy: str) -> None:
     for table in results.glob("*.csv"):
         tables.mkdir(parents=True, exist_ok=True)
         table.replace(tables / table.name)
-    store.write_atomic(project.results(job.name), numbers.to_csv(index=False, lineterminator="\n"))
+    text = numbers.to_csv(index=False, lineterminator="\n")
+    store.write_atomic(project.results(job.name), text)
     store.write_atomic(project.executed(job.name), copy)
 
 
 # ---------------------------------------------------------------- the terminal
 
 
-def watch(futures: dict[Future, str], running: dict[str, Running]) -> Iterator[tuple[str, Future]]:
-    """Show the notebooks in `running`, which their threads fill, and yield each one as it ends.
+def watch(futures: dict[Future, str], running: dict[str, Running]) -> Iterator[tuple]:
+    """Show the notebooks in `running`, which their threads fill; yield (name, future) as one ends.
 
     One line per notebook: rewritten in place on a terminal, printed now and then elsewhere.
     """
-    terminal, width = sys.stdout.isatty(), shutil.get_terminal_size().columns - 1
+    terminal = sys.stdout.isatty()
     interval = 0.5 if terminal else HEARTBEAT
+    width = shutil.get_terminal_size().columns - 1
     waiting, drawn = set(futures), 0
     while waiting:
         done, waiting = wait(waiting, timeout=interval, return_when=FIRST_COMPLETED)
@@ -550,38 +580,43 @@ def watch(futures: dict[Future, str], running: dict[str, Running]) -> Iterator[t
             print(f"\x1b[{drawn}A\x1b[J", end="")
         for future in done:
             yield futures[future], future
-        lines = [status(futures[future], running) for future in futures if future in waiting]
-        shown = list(filter(None, lines)) if terminal or not done else []
-        for line in shown:
-            print(line[:width] if terminal else line)
-        drawn = len(shown) if terminal else 0
+        drawn = 0
+        for future, name in futures.items():
+            if future not in waiting or name not in running:
+                continue
+            line = status(name, running[name])
+            if terminal:
+                print(line[:width])
+                drawn += 1
+            elif not done:
+                print(line)
         sys.stdout.flush()
 
 
-def status(name: str, running: dict[str, Running]) -> str:
-    """Elapsed and expected time of a notebook and the last piece of its progress; empty before it runs."""
-    if name not in running:
-        return ""
-    notebook = running[name]
-    elapsed = tqdm.format_interval(time.monotonic() - notebook.start)
-    expected = f" of about {tqdm.format_interval(notebook.expected)}" if notebook.expected else ""
-    piece = ""
+def status(name: str, notebook: Running) -> str:
+    """Elapsed and expected time of a notebook, and the last piece of its progress."""
+    line = f"{name}  {tqdm.format_interval(time.monotonic() - notebook.start)}"
+    if notebook.expected:
+        line += f" of about {tqdm.format_interval(notebook.expected)}"
     with suppress(FileNotFoundError):
-        text = (notebook.folder / "progress").read_text(encoding="utf8", errors="replace")
-        piece = "".join(text.rstrip().splitlines()[-1:])
-    return f"{name}  {elapsed}{expected}  {piece.strip()}".rstrip()
+        progress = (notebook.folder / "progress").read_text(encoding="utf8", errors="replace")
+        for piece in progress.rstrip().splitlines()[-1:]:
+            line += f"  {piece.strip()}"
+    return line
 
 
-def report(name: str, future: Future, seconds: float, folder: Path) -> bool:
-    """Print how a notebook ended; True when it ended well."""
-    error, duration = future.exception(), tqdm.format_interval(seconds)
+def report(name: str, future: Future, notebook: Running) -> float | None:
+    """Print how a notebook ended; its seconds where it ended well."""
+    seconds = time.monotonic() - notebook.start
+    duration = tqdm.format_interval(seconds)
+    error = future.exception()
     if error is None:
         print(f"{name}  done in {duration}", flush=True)
-        return True
+        return seconds
     if not isinstance(error, CellFailed):
         traceback.print_exception(error)  # a fault of the press, not of the notebook
     print(f"{name}  FAILED after {duration}: {error}", flush=True)
-    ran = folder / f"{name}.running.ipynb"
+    ran = notebook.folder / f"{name}.running.ipynb"
     if ran.exists():
         print(f"{name}  the traceback is in {ran}", flush=True)
-    return False
+    return None

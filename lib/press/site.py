@@ -1,18 +1,19 @@
-"""The site and the command line: `book`, `run` or `why`; a Sphinx extension shows the executed copies.
+"""The site, the Sphinx extension that shows the executed copies, and the command line.
 
-Notebooks lie in git without outputs. The runner leaves executed copies in `_build/executed/PROFILE/`. At the
-event `source-read` this extension puts the copy's text in the place of the source, so that the page shows the
-outputs while its download button still gives the clean notebook.
+Notebooks lie in git without outputs. The runner leaves executed copies in
+`_build/executed/PROFILE/`. At the event `source-read` this extension puts the copy's text in the
+place of the source, so that the page shows the outputs while its download button still gives the
+clean notebook.
 
-A notebook's output, like the directive `explorer`, holds an explorer's state and its still picture. The script that
-brings all explorers of a page to life is added here, once a page, so that its edit runs no notebook again.
+A notebook's output, like the directive `explorer`, holds an explorer's state and its still picture.
+The script that brings all explorers of a page to life is added here, once a page, so that its edit
+runs no notebook again.
 """
 
 import argparse
 import ast
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -25,7 +26,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from press.checks import problems
-from press.runner import Project, plan, private_environment, profile_lock, run, tags
+from press.runner import Project, plan, private_environment, profile_lock, run
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
 
@@ -38,16 +39,16 @@ CODE = ("press/site.py", "press/checks.py", "sublearn/explorers/**/*")  # below 
 SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 MATHJAX = (  # 2 MB of the packaged 24 MB
-    "tex-chtml.js",
-    "input/tex/extensions/*",
-    "output/chtml/fonts/woff-v2/*",
+    "mathjax/tex-chtml.js",
+    "mathjax/input/tex/extensions/*",
+    "mathjax/output/chtml/fonts/woff-v2/*",
 )
 REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="refresh" content="0; url={page}"><link rel="canonical" href="{page}"></head>
 <body><p><a href="{page}">{title}</a></p></body></html>
 """
-log = logging.getLogger("sphinx.press.site")  # where Sphinx listens; to import its own takes a second
+log = logging.getLogger("sphinx.press.site")  # where Sphinx listens; its own takes a second
 
 
 class SiteError(RuntimeError):
@@ -60,8 +61,8 @@ class SiteError(RuntimeError):
 def build(project: Project) -> Path:
     """Build the site of one profile unless nothing it is made of has changed; its folder.
 
-    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. A warning is an error
-    (`SiteError`), and so is what `problems` finds; the site that was there then stays.
+    The laptop profile goes to `_build/html`, any other to `_build/PROFILE/html`. A warning is an
+    error (`SiteError`), and so is what `problems` finds; the site that was there then stays.
     """
     folder = project.root / "_build"
     html = folder / ("html" if project.profile == "laptop" else f"{project.profile}/html")
@@ -83,9 +84,10 @@ def build(project: Project) -> Path:
 def build_aside(project: Project) -> Path:
     """Build and check the site in a folder that the next run clears; raises `SiteError`."""
     aside = project.private("staging") / "site"
-    command = [sys.executable, "-c", BUILD, "build", str(project.root), "--path-output", str(aside), *OPTIONS]
-    environment = private_environment(project) | {"SUBLIMINAL_PROFILE": project.profile}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=project.root, env=environment)
+    command = [sys.executable, "-c", BUILD, "build", project.root, "--path-output", aside, *OPTIONS]
+    environment = private_environment(project)
+    environment["SUBLIMINAL_PROFILE"] = project.profile
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         errors = COLOR.sub("", done.stderr).strip()
         raise SiteError(f"The pages of profile {project.profile!r} did not build:\n{errors}")
@@ -117,7 +119,7 @@ def file_digests(root: Path, patterns: list[str] | tuple[str, ...]) -> dict[str,
 # ---------------------------------------------------------------- the Sphinx extension
 
 
-def setup(app) -> dict:
+def setup(app) -> None:
     """Register with Sphinx."""
     profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
     app.add_config_value("executed_profile", profile, "env")
@@ -125,64 +127,55 @@ def setup(app) -> dict:
     app.connect("source-read", swap)
     app.connect("html-page-context", mend)
     app.connect("html-page-context", add_script)
-    app.connect("build-finished", finish, priority=100)  # before sphinx_external_toc writes an index.html
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("build-finished", finish, priority=100)  # before the toc's own index.html
 
 
-def executed(app, docname: str) -> Path | None:
-    """The executed copy of a page; None for a page that is no notebook."""
-    source = Path(app.env.doc2path(docname))
-    project = Project(Path(app.srcdir), app.config.executed_profile)
-    return project.executed(source.stem) if source.suffix == ".ipynb" else None
+def project_of(app) -> Project:
+    """The project and profile that a Sphinx application builds."""
+    return Project(Path(app.srcdir), app.config.executed_profile)
 
 
 def swap(app, docname: str, source: list[str]) -> None:
     """Put the executed copy in the place of a notebook's source (Sphinx event `source-read`)."""
-    copy = executed(app, docname)
-    if copy is None:
+    path = Path(app.env.doc2path(docname))
+    if path.suffix != ".ipynb":
         return
-    cure = f"run `make book PROFILE={app.config.executed_profile}`"
-    if not copy.exists():
+    copy = project_of(app).executed(path.stem)
+    if copy.exists():
+        source[0] = copy.read_text(encoding="utf8")
+    else:
+        cure = f"run `make book PROFILE={app.config.executed_profile}`"
         log.warning("no executed copy at %s: %s", copy, cure, extra={"location": docname})
-        return
-    source[0] = copy.read_text(encoding="utf8")
-    for number, cell in enumerate(json.loads(source[0])["cells"], start=1):
-        if failed(cell):
-            log.warning("cell %d of %s failed: %s", number, copy, cure, extra={"location": docname})
-
-
-def failed(cell: dict) -> bool:
-    """Whether a cell of an executed copy raised, or papermill marked that one did."""
-    kinds = [output["output_type"] for output in cell.get("outputs", [])]
-    return "error" in kinds or "papermill-error-cell-tag" in tags(cell)
 
 
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """Mend what other extensions get wrong for screen readers: a role withdrawn from ARIA, ids that repeat."""
-    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    """Mend what other extensions get wrong for screen readers: a withdrawn role, repeated ids."""
+    body = context.get("body", "")
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
     context["body"] = re.sub(r' id="(exercise|solution|proof)-content"', "", body)
 
 
 class ExplorerDirective(Directive):
-    """Show an explorer: ```{explorer} Laboratory```, or one that a notebook made: ```{explorer} noise 04_inputs```."""
+    """Show an explorer, `{explorer} Laboratory`, or a notebook's, `{explorer} noise 04_inputs`."""
 
     required_arguments, optional_arguments = 1, 1
 
     def run(self) -> list[nodes.Node]:
         """HTML of the explorer; an unknown name is an error."""
-        html = self.quoted(*self.arguments) if len(self.arguments) == 2 else self.made(*self.arguments)
-        return [nodes.raw("", html, format="html")]
+        show = self.quoted if len(self.arguments) == 2 else self.made
+        return [nodes.raw("", show(*self.arguments), format="html")]
 
     def quoted(self, module: str, name: str) -> str:
         """The notebook's explorer of this module, as its executed copy holds it."""
-        copy = executed(self.state.document.settings.env.app, f"notebooks/{name}")
-        notebook = store.read_json(copy) if copy else None
-        for cell in (notebook or {"cells": []})["cells"]:
+        project = project_of(self.state.document.settings.env.app)
+        notebook = store.read_json(project.executed(name)) or {"cells": []}
+        for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 html = "".join(output.get("data", {}).get("text/html", []))
                 if module in NAMED.findall(html):
                     return html
-        raise self.error(f"no explorer {module!r} in the executed notebook {name!r}: run it, or name one that shows it")
+        cure = "run it, or name one that shows it"
+        raise self.error(f"no explorer {module!r} in the executed notebook {name!r}: {cure}")
 
     def made(self, name: str) -> str:
         """An explorer that needs no data of a notebook."""
@@ -210,21 +203,23 @@ def add_script(app, pagename: str, templatename: str, context: dict, doctree) ->
 
 
 def finish(app, exception) -> None:
-    """Add MathJax, as far as it is needed, and an index page that leads to the first page; drop the icons' script.
+    """Add what MathJax needs and an index page that leads to the first one; drop the icons' script.
 
     The theme brings its icons twice: as fonts, in its style sheet, and as a script of 1.5 MB.
     """
     if exception is not None or app.builder.name != "html":
         return
     static = Path(app.outdir, "_static")
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    package = importlib.util.find_spec("sphinx-mathjax-offline")
+    packaged = Path(package.origin).parent / "static"
     for pattern in MATHJAX:
-        for source in package.glob(f"mathjax/{pattern}"):
-            target = static / source.relative_to(package)
+        for source in packaged.glob(pattern):
+            target = static / source.relative_to(packaged)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     (static / "scripts" / "fontawesome.js").write_text("// The icons come from fonts.\n")
-    text = REDIRECT.format(title=app.config.html_title, page=f"{app.config.root_doc}.html")
+    page = f"{app.config.root_doc}.html"
+    text = REDIRECT.format(title=app.config.html_title, page=page)
     Path(app.outdir, "index.html").write_text(text, encoding="utf8")
 
 
@@ -233,16 +228,15 @@ def finish(app, exception) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser("python -m press", description="Run the notebooks and make the book.")
+    parser = argparse.ArgumentParser("python -m press", description="Run notebooks, make the book.")
+    add = parser.add_argument
     commands = "run all and build the site, only run, or say what changed since each notebook ran"
-    parser.add_argument("command", choices=("book", "run", "why"), help=commands)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="these notebooks only; 02 is enough")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
-    parser.add_argument("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")
-    parser.add_argument(
-        "-p", action="append", default=[], type=assignment, metavar="KEY=VALUE", help="a parameter"
-    )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    add("command", choices=("book", "run", "why"), help=commands)
+    add("names", nargs="*", metavar="NAME", help="these notebooks only; 02 is enough")
+    add("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
+    add("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")
+    add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    add("-p", action="append", default=[], type=assignment, metavar="KEY=VALUE", help="a parameter")
     return parser.parse_args(arguments)
 
 
@@ -251,8 +245,10 @@ def assignment(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, as in -p models=4")
+    if value in ("true", "false"):
+        return key, value == "true"
     try:
-        return key, ast.literal_eval(value.title() if value in ("true", "false") else value)
+        return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
 
@@ -281,4 +277,4 @@ def main() -> int:
         return 1 if isinstance(error, SiteError) else 2
     except KeyboardInterrupt:
         print("Stopped; what is finished is kept, and the next run goes on from there.", flush=True)
-        os._exit(130)  # kernels end with this process; leaving in the ordinary way would wait for their cells
+        os._exit(130)  # ends the kernels; leaving in the ordinary way would wait for their cells

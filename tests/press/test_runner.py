@@ -445,7 +445,7 @@ def test_the_lock_of_one_profile_leaves_the_others_free(tmp_path):
 
 def test_the_latest_piece_of_progress(tmp_path):
     path = tmp_path / "progress"
-    running = {"01_a": runner.Running(time.monotonic(), None, tmp_path)}
+    running = runner.Running(time.monotonic(), None, tmp_path)
     assert runner.status("01_a", running) == "01_a  00:00"
     path.write_text("teacher 10%|█\rteacher 20%|██\rstudent " + "é" * 200 + "\r")
     assert runner.status("01_a", running) == "01_a  00:00  student " + "é" * 200

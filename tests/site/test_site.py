@@ -114,18 +114,6 @@ def test_a_missing_copy_is_a_warning_that_names_the_command(project, caplog, pro
     assert f"make book PROFILE={profile}" in record.getMessage()
 
 
-@pytest.mark.parametrize("tagged", [True, False])
-def test_a_copy_with_an_error_is_refused(project, caplog, tagged):
-    notebook = json.loads(project.copy.read_text())
-    if tagged:
-        notebook["cells"][0]["metadata"] = {"tags": ["papermill-error-cell-tag"]}
-    else:
-        notebook["cells"][1]["outputs"] = [{"output_type": "error"}]
-    project.copy.write_text(json.dumps(notebook))
-    swapped(project)
-    assert f"cell {1 if tagged else 2} of" in caplog.text
-
-
 @pytest.fixture
 def builds(project, monkeypatch):
     """Count the builds; each writes a page instead of running Sphinx, or fails where `builds.fails` says so."""
