@@ -1,4 +1,4 @@
-"""The runner, on small notebooks in a project of its own; each kernel costs seconds, so what can be shared is."""
+"""The runner, on small notebooks in a project of its own; what can be shared saves kernels."""
 
 import csv
 import fcntl
@@ -32,20 +32,33 @@ GOOD = [
         print(dataset, models, sorted(p.name for p in results.iterdir()))"""),
     ("w", "markdown", "Words."),
     ("b", "code", """
-        rows = [dict(name="x", value=0.5, low=None, high=0.6, n=4, unit="accuracy", setting="REF", device="cpu"),
-                dict(name="y", value=2.0, unit="nats", setting="lr=0.1", dataset="", device="cuda")]
+        rows = [dict(name="x", value=0.5, low=None, high=0.6, n=4, setting="REF", device="cpu"),
+                dict(name="y", value=2.0, unit="nats", setting="lr=0.1", device="cuda")]
         results.joinpath("records.jsonl").write_text("\\n".join(map(json.dumps, rows)) + "\\n")
         results.joinpath("arms.csv").write_text("threads\\n" + os.environ["SUBLIMINAL_THREADS"])
         Path(os.environ["SUBLIMINAL_PROGRESS"]).write_text("\\rteacher 1/4\\rstudent 3/4");"""),
     ("c", "code", """
         from IPython.display import display
         label = {"name": "fig:x", "caption": "What is seen.", "alt": "One line rises."}
-        display({"image/svg+xml": "<svg/>", "text/plain": "x"}, raw=True, metadata={"sublearn": label})"""),
+        picture = {"image/svg+xml": "<svg/>", "text/plain": "x"}
+        display(picture, raw=True, metadata={"sublearn": label})"""),
 ]  # fmt: skip
-RAISES = [("t", "markdown", "# Raises"), ("p", "parameters", PARAMETERS), ("w", "markdown", "Words."),
-          ("a", "code", "def deep():\n    raise ValueError(f'no {models}\\nmore')\n\ndeep()")]  # fmt: skip
-DIES = [("t", "markdown", "# Dies"), ("p", "parameters", "seed = 0"), ("a", "code", "import os; os._exit(1)")]
-LEAVES = [("t", "markdown", "# Leaves"), ("p", "parameters", "seed = 0"), ("a", "code", "raise SystemExit(0)")]
+RAISES = [
+    ("t", "markdown", "# Raises"),
+    ("p", "parameters", PARAMETERS),
+    ("w", "markdown", "Words."),
+    ("a", "code", "def deep():\n    raise ValueError(f'no {models}\\nmore')\n\ndeep()"),
+]
+DIES = [
+    ("t", "markdown", "# Dies"),
+    ("p", "parameters", "seed = 0"),
+    ("a", "code", "import os; os._exit(1)"),
+]
+LEAVES = [
+    ("t", "markdown", "# Leaves"),
+    ("p", "parameters", "seed = 0"),
+    ("a", "code", "raise SystemExit(0)"),
+]
 WAITS = [
     ("t", "markdown", "# Waits"),
     ("p", "parameters", PARAMETERS),
@@ -68,11 +81,17 @@ laptop:
 def write_notebook(project, name, cells):
     built = []
     for key, kind, source in cells:
-        cell = {"cell_type": "markdown" if kind == "markdown" else "code", "id": key, "metadata": {}}
+        cell = {
+            "cell_type": "markdown" if kind == "markdown" else "code",
+            "id": key,
+            "metadata": {},
+        }
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
             cell["metadata"] = {} if kind == "code" else {"tags": [kind]}
-        built.append(cell | {"source": textwrap.dedent(source).strip("\n").splitlines(keepends=True)})
+        built.append(
+            cell | {"source": textwrap.dedent(source).strip("\n").splitlines(keepends=True)}
+        )
     text = json.dumps({"cells": built, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     project.source(name).write_text(text)
 
@@ -90,7 +109,7 @@ def make_project(root, *, profile="smoke", **notebooks):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A project after its first run, what the terminal showed, whether the run was good, its files before and after."""
+    """A project after its first run, what the terminal showed, whether the run was good."""
     root = tmp_path_factory.mktemp("book") / "project"
     project = make_project(root, n01_good=GOOD, n02_raises=RAISES, n03_dies=DIES, n04_leaves=LEAVES)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -133,19 +152,33 @@ def test_a_good_notebook_gives_its_copy_its_results_and_its_tables(first):
     assert list(rows[0]) == [*runner.COLUMNS]
     assert " ".join(runner.COLUMNS) == "name value low high n unit setting dataset device code date"
     assert [row["name"] for row in rows] == ["x", "y"]
-    assert (rows[0]["value"], rows[0]["low"], rows[0]["high"], rows[0]["n"]) == ("0.5", "", "0.6", "4")
+    assert (rows[0]["value"], rows[0]["low"], rows[0]["high"], rows[0]["n"]) == (
+        "0.5",
+        "",
+        "0.6",
+        "4",
+    )
     assert (rows[0]["device"], rows[1]["device"], rows[1]["setting"]) == ("cpu", "cuda", "lr=0.1")
-    assert rows[0]["code"] == json.loads(project.executed("01_good").read_text())["metadata"]["press"]["digest"]
-    assert (project.root / "_build/results/smoke/01_good/arms.csv").read_text() == "threads\n3"  # 6 cores for 2
+    assert (
+        rows[0]["code"]
+        == json.loads(project.executed("01_good").read_text())["metadata"]["press"]["digest"]
+    )
+    assert (
+        project.root / "_build/results/smoke/01_good/arms.csv"
+    ).read_text() == "threads\n3"  # 6 cores for 2
 
 
 def test_parameters_environment_and_figure_reach_the_copy(first):
     project = first[0]
     assert cell(project, "a")["outputs"][0]["text"] == ["digits 4 []\n"]
-    assert cell(project, "injected-parameters")["metadata"]["tags"] == ["injected-parameters", "remove-input"]
+    assert cell(project, "injected-parameters")["metadata"]["tags"] == [
+        "injected-parameters",
+        "remove-input",
+    ]
     assert cell(project, "c")["metadata"]["mystnb"] == {
-        "image": {"alt": "One line rises."}, "figure": {"name": "fig:x", "caption": "What is seen."},
-    }  # fmt: skip
+        "image": {"alt": "One line rises."},
+        "figure": {"name": "fig:x", "caption": "What is seen."},
+    }
     text = project.executed("01_good").read_text()
     assert "papermill" not in text
     assert "widgets" not in text
@@ -155,7 +188,10 @@ def test_live_widgets_stay_behind():
     text = {"output_type": "stream", "text": "x"}
     both = {"data": {runner.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
     dead = {"data": {runner.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
-    assert runner.drop_widgets([text, both, dead]) == [text, {"data": {"text/html": "<p>", "text/plain": "p"}}]
+    assert runner.drop_widgets([text, both, dead]) == [
+        text,
+        {"data": {"text/html": "<p>", "text/plain": "p"}},
+    ]
 
 
 def test_a_failing_cell_is_named_and_the_others_go_on(first):
@@ -196,17 +232,20 @@ def test_a_second_run_gives_the_same_bytes(project):
     ("change", "reason"),
     [
         (lambda p: edit(p.source("01_good"), "sorted(", "list("), ["cell 3 changed"]),
-        (lambda p: edit(p.source("01_good"), '"metadata": {}, "outputs"', '"metadata": {"tags": ["x"]}, "outputs"'),
+        (lambda p: edit(p.source("01_good"), '{}, "outputs"', '{"tags": ["x"]}, "outputs"'),
          ["cell 3 changed", "cell 5 changed", "cell 6 changed"]),
         (lambda p: edit(p.source("01_good"), "import json, os", "import json os"),
          ["cell 3 changed", "sublearn.core.rng is gone"]),
         (lambda p: edit(p.source("01_good"), "# A question", "# Another"), []),
-        (lambda p: edit(p.root / "profiles.yml", "models: 4", "models: 5"), ["parameter models: 4 -> 5"]),
+        (lambda p: edit(p.root / "profiles.yml", "models: 4", "models: 5"),
+         ["parameter models: 4 -> 5"]),
         (lambda p: edit(p.root / "requirements.txt", "==2", "==3"), ["requirements.txt changed"]),
         (lambda p: p.results("01_good").unlink(), ["its results are missing"]),
         (lambda p: (p.root / "book/reference/other.csv").write_text(""), []),
-        (lambda p: (p.root / "book/reference/records.csv").write_text(""), ["book/reference/records.csv is new"]),
-        (lambda p: write_notebook(p, "01_good", GOOD[:-1]), ["cell c is gone", "order of cells changed"]),
+        (lambda p: (p.root / "book/reference/records.csv").write_text(""),
+         ["book/reference/records.csv is new"]),
+        (lambda p: write_notebook(p, "01_good", GOOD[:-1]),
+         ["cell c is gone", "order of cells changed"]),
         (lambda p: write_notebook(p, "01_good", [*GOOD, ("d", "code", "1")]),
          ["cell 7 is new", "order of cells changed"]),
     ],
@@ -217,7 +256,9 @@ def test_what_decides_a_run(project, change, reason):
     assert sorted(why(project)) == sorted(reason)
 
 
-def test_an_imported_module_decides_but_not_the_press_nor_other_modules(project, tmp_path, monkeypatch):
+def test_an_imported_module_decides_but_not_the_press_nor_other_modules(
+    project, tmp_path, monkeypatch
+):
     shutil.copytree(store.PACKAGE, tmp_path / "sublearn")
     monkeypatch.setattr(store, "PACKAGE", tmp_path / "sublearn")
     assert why(project) == []
@@ -249,7 +290,9 @@ def test_what_is_no_chapter_is_named_and_not_run(project, capsys):
     assert runner.run(project, only=["01"])
     note = "Note: notebooks/{} is not built: a chapter is named like 02_title.ipynb.\n"
     shown = capsys.readouterr().out
-    assert shown == note.format("Untitled.ipynb") + note.format("notes.md") + "01_good  up to date\n"
+    assert (
+        shown == note.format("Untitled.ipynb") + note.format("notes.md") + "01_good  up to date\n"
+    )
 
 
 def test_settings_from_outside_do_not_reach_a_kernel(tmp_path, monkeypatch):
@@ -266,7 +309,9 @@ def test_settings_from_outside_do_not_reach_a_kernel(tmp_path, monkeypatch):
     for name in ("IPYTHONDIR", "MPLCONFIGDIR", "MATPLOTLIBRC", "PYTHONPATH"):
         monkeypatch.setenv(name, str(outside))
     monkeypatch.setenv("PYTHONSTARTUP", str(outside / "start.py"))
-    source = "import matplotlib, yaml\n1\n[matplotlib.rcParams['text.usetex'], 'intruder' in globals()]"
+    source = (
+        "import matplotlib, yaml\n1\n[matplotlib.rcParams['text.usetex'], 'intruder' in globals()]"
+    )
     project = make_project(tmp_path / "project", n01_good=[("a", "code", source)])
     (project.root / "profiles.yml").write_text("smoke: {}")
     assert runner.run(project)
@@ -307,8 +352,15 @@ def test_missing_data_are_replaced_by_the_embedded_and_said(project, monkeypatch
 
     monkeypatch.setattr(data, "digest", digest)
     jobs, notes = runner.plan(runner.Project(project.root, "laptop"))
-    assert notes == ["MNIST is not here. Instead of it the embedded 'digits' are used in 01_good, 02_raises."]
-    assert [job.parameters for job in jobs] == [{"dataset": "digits"}, {"dataset": "digits"}, {}, {}]
+    assert notes == [
+        "MNIST is not here. Instead of it the embedded 'digits' are used in 01_good, 02_raises."
+    ]
+    assert [job.parameters for job in jobs] == [
+        {"dataset": "digits"},
+        {"dataset": "digits"},
+        {},
+        {},
+    ]
     assert jobs[0].inputs["data"] == "digest of digits"
 
 
@@ -324,10 +376,14 @@ def test_damaged_data_stop_the_run(project, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "options", "message"),
     [
-        ("models: 4", "modles: 4", {}, "smoke: parameter 'modles' is unknown; allowed: dataset, models, seed"),
-        ("01_good: 75", "09_bad: 75", {}, "notebook '09_bad' is unknown; allowed: 01_good, 02_raises"),
-        ("defaults:", "default:", {}, "section 'default' is unknown; allowed: defaults, notebooks, seconds"),
-        ("seconds: {01_good: 75}", "notebooks: {01_good: {seed: 1}}", {}, "laptop, 01_good: parameter 'seed' is"),
+        ("models: 4", "modles: 4", {},
+         "smoke: parameter 'modles' is unknown; allowed: dataset, models, seed"),
+        ("01_good: 75", "09_bad: 75", {},
+         "notebook '09_bad' is unknown; allowed: 01_good, 02_raises"),
+        ("defaults:", "default:", {},
+         "section 'default' is unknown; allowed: defaults, notebooks, seconds"),
+        ("seconds: {01_good: 75}", "notebooks: {01_good: {seed: 1}}", {},
+         "laptop, 01_good: parameter 'seed' is"),
         ("", "", {"only": ["07"]}, "notebook '07' is unknown; allowed: 01_good, 02_raises"),
         ("", "", {"only": ["01"], "parameters": {"seed": 1}},
          "parameter 'seed' is unknown; allowed: dataset, models"),
@@ -381,7 +437,10 @@ def test_an_unknown_number_type_is_refused_by_the_command_line(monkeypatch, caps
 
 def test_the_parameters_cell_holds_literals_only(project):
     edit(project.source("01_good"), "models = 8", "models = 4 * 2")
-    with pytest.raises(runner.PressError, match="01_good: its parameters cell holds more than `name = literal` lines"):
+    with pytest.raises(
+        runner.PressError,
+        match="01_good: its parameters cell holds more than `name = literal` lines",
+    ):
         runner.plan(project)
 
 
@@ -483,7 +542,10 @@ def test_a_terminal_line_is_rewritten(monkeypatch, tmp_path):
 
 def test_elsewhere_lines_come_now_and_then(monkeypatch, tmp_path):
     line = "01_a  01:05 of about 02:10  student 3/8\n"
-    assert watched(monkeypatch, tmp_path, terminal=False) == f"{line}02_b  00:05\n02_b ended\n01_a ended\n"
+    assert (
+        watched(monkeypatch, tmp_path, terminal=False)
+        == f"{line}02_b  00:05\n02_b ended\n01_a ended\n"
+    )
 
 
 def test_expected_time_comes_from_the_last_run_else_from_the_profile(first):
