@@ -4,6 +4,7 @@
 # make lint     style of code and notebooks                     make serve   read the book at http://localhost:8000
 # make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
 # make readme   the README's figure, from the book that was built last
+# make bundle   the explorers' scripts as pages get them, after a change of their sources (needs node and a network)
 # make laboratory      the runs behind the laboratory's shaded band, minutes (needs node)
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 #
@@ -18,7 +19,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PRESS := $(BIN)/python -I -m press
 
-.PHONY: book smoke run why test lint lab serve bench clean browser pins readme laboratory
+.PHONY: book smoke run why test lint lab serve bench clean browser pins readme bundle laboratory
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -51,18 +52,42 @@ serve: $(READY)
 	@echo "The book: http://localhost:$(PORT)/  (Ctrl-C ends this)"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
+DIGITS := $(BIN)/python -c "import json; from sublearn.explorers.widgets import packed_digits; \
+  print(json.dumps(packed_digits()))"
+
 bench: $(READY)
 	$(BIN)/python tests/bench.py $(ARGS)
+	@if command -v node >/dev/null; then $(DIGITS) | node tests/explorers/bench.mjs; \
+	  else echo "There is no node: the laboratory's speed was not measured." >&2; fi
 
 readme: $(READY)
 	$(BIN)/python -c "import json; cells = json.load(open('_build/executed/laptop/02_mnist_replication.ipynb'))['cells']; \
 	  print(next(''.join(o['data']['image/svg+xml']) for c in cells for o in c.get('outputs', []) \
 	  if 'image/svg+xml' in o.get('data', {})), end='')" > book/_static/readme.svg
 
+# First what other sources import: the product as WebAssembly in base 64, and the worker's program as text. Then one
+# script for each explorer, which puts itself into a constant of the page (each has what it imports in it: 77 kB for
+# a page with all six). The digests, written last, let a test without node see what has changed since.
+JS := lib/sublearn/explorers/js
+ASC := npx --yes --package=assemblyscript@0.28.9 asc -O3 --enable simd --runtime stub --importMemory
+ESBUILD := npx --yes esbuild@0.28.2 --log-level=warning --minify --charset=utf8 --target=es2022
+bundle:
+	cd $(JS) && set -e; \
+	$(ASC) multiply.ts --outFile dist/multiply.wasm; \
+	$(ESBUILD) dist/multiply.wasm --loader:.wasm=base64 --format=esm --outfile=dist/multiply.js; \
+	$(ESBUILD) worker.js --bundle --format=iife --outfile=dist/worker.txt; \
+	$(ESBUILD) dist/worker.txt --loader:.txt=text --format=esm --outfile=dist/worker.js; \
+	$(ESBUILD) page.js --bundle --format=iife --global-name=page --outfile=dist/page.js; \
+	for name in laboratory noise partners plane results step; do \
+	  echo "import { render } from './$$name.js'; explorers.$$name = { render };" \
+	  | $(ESBUILD) --bundle --format=iife --outfile=dist/$$name.js; done; \
+	$(ESBUILD) explorers.css --outfile=dist/explorers.css; \
+	rm dist/multiply.wasm dist/worker.txt; \
+	sha256sum *.* dist/*.js dist/*.css > dist/SHA256SUMS
+
 SEEDS := $(shell seq -s, 1 40)
 laboratory: $(READY)
-	$(BIN)/python -c "import json; from sublearn.explorers.widgets import packed_digits; print(json.dumps(packed_digits()))" \
-	  | node tests/explorers/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
+	$(DIGITS) | node tests/explorers/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
 	mv _build/laboratory.csv book/reference/laboratory.csv
 
 clean:

@@ -13,35 +13,41 @@ import { DEFAULTS } from "../../lib/sublearn/explorers/js/training.js";
 
 const LOSSES = { crossEntropy: "class_head", squaredError: "aux_head", divergence: "aux_head" };
 
-function gradient({ seed, width, aux_dim, batch, loss, inputs, targets, script }) {
-  const space = workspace({ script }),
+function gradient({ seed, width, aux_dim, batch, loss, inputs, targets, plain }) {
+  const space = workspace({ plain }),
     made = network.initial(space, seed, "start", width, aux_dim);
-  const room = network.room(made, batch),
+  const buffers = network.buffers(made, batch),
     head = LOSSES[loss],
     images = space.zeros(inputs.length);
   images.set(inputs);
-  network.forward(made, images, room, [head]);
+  network.forward(made, images, buffers, [head]);
   // biome-ignore lint/performance/noDynamicNamespaceImportAccess: the question names the loss
-  const value = network[loss](room, targets, aux_dim);
-  network.backward(made, images, room, head);
+  const value = network[loss](buffers, targets, aux_dim);
+  network.backward(made, images, buffers, head);
   const parts = ["hidden0", "hidden1", head];
   return {
     value,
-    fast: space.fast,
-    gradient: parts.map((part) => [room.gradient[part].weight, room.gradient[part].bias].map((one) => Array.from(one))),
+    compiled: space.compiled,
+    gradient: parts.map((part) =>
+      [buffers.gradient[part].weight, buffers.gradient[part].bias].map((values) => Array.from(values)),
+    ),
   };
 }
 
 function product({ rows, inner, columns, turned }) {
-  const results = [false, true].map((script) => {
-    const space = workspace({ script }),
+  const results = [false, true].map((plain) => {
+    const space = workspace({ plain }),
       [A, B, C] = [rows * inner, inner * columns, rows * columns].map((size) => space.zeros(size));
     A.forEach((_, at) => (A[at] = uniform(1, at) - 0.5));
     B.forEach((_, at) => (B[at] = uniform(2, at) - 0.5));
     space.multiply(C, A, turned ? 1 : inner, turned ? rows : 1, B, rows, inner, columns);
-    return { fast: space.fast, C: Array.from(C), A: Array.from(A), B: Array.from(B) };
+    return { compiled: space.compiled, C: Array.from(C), A: Array.from(A), B: Array.from(B) };
   });
-  return { ...results[1], fast: results[0].fast, same: results[0].C.every((value, at) => value === results[1].C[at]) };
+  return {
+    ...results[1],
+    compiled: results[0].compiled,
+    same: results[0].C.every((value, at) => value === results[1].C[at]),
+  };
 }
 
 const places = (count) => Array.from({ length: count }, (_, place) => place);
@@ -54,7 +60,7 @@ const answers = {
   product,
   quantile,
   summary,
-  choose: ([data, asked]) => choose(data, asked),
+  choose: ([data, choice]) => choose(data, choice),
   paired: ([rows, base]) => paired(rows, base),
   ranked: ([state, text, measure]) => {
     const data = unpacked(state);
@@ -66,7 +72,7 @@ const answers = {
   },
   projector,
   solve: ([hidden, heads, logits]) => solve(hidden, heads, logits),
-  imitation: ([step, seen, own]) => imitation(step, seen, own),
+  imitation: (vectors) => imitation(...vectors),
 };
-const asked = JSON.parse(readFileSync(0, "utf8"));
-console.log(JSON.stringify(asked.map(([name, argument]) => answers[name](argument))));
+const questions = JSON.parse(readFileSync(0, "utf8"));
+console.log(JSON.stringify(questions.map(([name, argument]) => answers[name](argument))));

@@ -6,9 +6,9 @@ import { unpack } from "../../lib/sublearn/explorers/js/digits.js";
 import { workspace } from "../../lib/sublearn/explorers/js/product.js";
 import { laboratory } from "../../lib/sublearn/explorers/js/training.js";
 
-const { seeds, every = 1, config = {}, script = false } = JSON.parse(process.argv[2]);
+const { seeds, every = 1, config = {}, plain = false } = JSON.parse(process.argv[2]);
 const digits = await unpack(JSON.parse(readFileSync(0, "utf8")));
-const lab = laboratory(digits, workspace({ script }));
+const lab = laboratory(digits, workspace({ plain }));
 console.log("seed,step,student,control,teacher,ceiling");
 for (const seed of seeds) {
   lab.configure({ ...config, seed });

@@ -1,4 +1,4 @@
-"""The laboratory of `lib/sublearn/browser` once more, in NumPy: the same streams, the same networks, the same runs."""
+"""The laboratory of `lib/sublearn/explorers/js` once more, in NumPy: the same numbers."""
 
 import base64
 import zlib
@@ -8,8 +8,17 @@ import numpy as np
 USES = ["start", "own start", "control start", "batches", "noise"]
 PARTS = ["hidden0", "hidden1", "class_head", "aux_head"]
 BATCH, AFTER_TEACHER, MASK = 64, 100_000, np.uint64(0xFFFFFFFF)
-REF = {"seed": 1, "aux_dim": 3, "perturbation": 0.0, "lr": 0.003, "shared": ["hidden", "class_head", "aux_head"],
-       "inputs": "noise", "loss": "mse", "width": 64, "steps": 1500}  # fmt: skip
+REF = {
+    "seed": 1,
+    "aux_dim": 3,
+    "perturbation": 0.0,
+    "lr": 0.003,
+    "shared": ["hidden", "class_head", "aux_head"],
+    "inputs": "noise",
+    "loss": "mse",
+    "width": 64,
+    "steps": 1500,
+}
 
 
 def scramble(state):
@@ -25,12 +34,19 @@ def key(seed, use, part):
 
 
 def uniform(stream, places):
-    return scramble(stream + (np.asarray(places, np.uint64) + np.uint64(1)) * np.uint64(0x6D2B79F5)) / 4294967296
+    return (
+        scramble(stream + (np.asarray(places, np.uint64) + np.uint64(1)) * np.uint64(0x6D2B79F5))
+        / 4294967296
+    )
 
 
 def normal(stream, places):
     radius = np.sqrt(-2 * np.log(1 - uniform(stream, 2 * places)))
-    return (radius * np.cos(2 * np.pi * uniform(stream, 2 * places + 1))).astype(np.float32).astype(float)
+    return (
+        (radius * np.cos(2 * np.pi * uniform(stream, 2 * places + 1)))
+        .astype(np.float32)
+        .astype(float)
+    )
 
 
 def initial(seed, use, width, aux_dim):
@@ -45,15 +61,21 @@ def initial(seed, use, width, aux_dim):
 def forward(network, inputs):
     first = np.maximum(inputs @ network["hidden0"][0] + network["hidden0"][1], 0)
     second = np.maximum(first @ network["hidden1"][0] + network["hidden1"][1], 0)
-    logits = {head: second @ network[head][0] + network[head][1] for head in ("class_head", "aux_head")}
+    logits = {
+        head: second @ network[head][0] + network[head][1] for head in ("class_head", "aux_head")
+    }
     return logits | {"first": first, "second": second}
 
 
-def gradients(network, inputs, seen, head, error):
-    """Gradients of all parts that lie before `head`, from the derivative of the loss by its logits."""
-    back = error @ network[head][0].T * (seen["second"] > 0)
-    front = back @ network["hidden1"][0].T * (seen["first"] > 0)
-    pairs = {head: (seen["second"], error), "hidden1": (seen["first"], back), "hidden0": (inputs, front)}
+def gradients(network, inputs, outputs, head, error):
+    """Gradients of all parts before `head`, from the derivative of the loss by its logits."""
+    back = error @ network[head][0].T * (outputs["second"] > 0)
+    front = back @ network["hidden1"][0].T * (outputs["first"] > 0)
+    pairs = {
+        head: (outputs["second"], error),
+        "hidden1": (outputs["first"], back),
+        "hidden0": (inputs, front),
+    }
     return {part: [before.T @ after, after.sum(0)] for part, (before, after) in pairs.items()}
 
 
@@ -74,7 +96,9 @@ def aux_error(logits, targets, loss):
 
 class Adam:
     def __init__(self, network):
-        self.moments = {part: [[np.zeros_like(x), np.zeros_like(x)] for x in network[part]] for part in PARTS}
+        self.moments = {
+            part: [[np.zeros_like(x), np.zeros_like(x)] for x in network[part]] for part in PARTS
+        }
         self.step = 0
 
     def update(self, network, slopes, rate):
@@ -89,32 +113,37 @@ class Adam:
 
 def unpack(packed):
     """Images in [-1, 1] and labels of both parts, as the browser unpacks them."""
-    pixels, found, offset = np.frombuffer(zlib.decompress(base64.b85decode(packed["pixels"])), np.uint8), {}, 0
+    pixels = np.frombuffer(zlib.decompress(base64.b85decode(packed["pixels"])), np.uint8)
+    parts, offset = {}, 0
     for part in ("train", "test"):
         count = sum(packed[part])
         images = pixels[offset : offset + 64 * count].reshape(64, count).T / 8 - 1
-        found[part] = images, np.repeat(np.arange(10), packed[part])
+        parts[part] = images, np.repeat(np.arange(10), packed[part])
         offset += 64 * count
-    return found
+    return parts
 
 
 def student_start(config):
-    start, own = (initial(config["seed"], use, config["width"], config["aux_dim"]) for use in USES[:2])
+    seed, width, aux_dim = config["seed"], config["width"], config["aux_dim"]
+    start = initial(seed, "start", width, aux_dim)
+    own_start = initial(seed, "own start", width, aux_dim)
     for part in PARTS:
         shared = part.rstrip("01") in config["shared"]
         p = config["perturbation"] if shared else 1
-        start[part][0] = np.sqrt(1 - p * p) * start[part][0] + p * own[part][0]
+        start[part][0] = np.sqrt(1 - p * p) * start[part][0] + p * own_start[part][0]
     return start
 
 
 def run(digits, teacher_steps=300, **changes):
-    """A whole run: accuracies of teacher and ceiling, and rows of step, student, control at the checked steps."""
+    """A whole run: accuracies of teacher and ceiling; `points` has step, student and control."""
     config = REF | changes
     seed, width, aux_dim, steps = (config[name] for name in ("seed", "width", "aux_dim", "steps"))
     (images, labels), (tests, answers) = digits["train"], digits["test"]
 
     def chosen(number):
-        return np.floor(uniform(key(seed, "batches", number), np.arange(BATCH)) * len(images)).astype(int)
+        return np.floor(
+            uniform(key(seed, "batches", number), np.arange(BATCH)) * len(images)
+        ).astype(int)
 
     def accuracy(network):
         return np.mean(forward(network, tests)["class_head"].argmax(1) == answers)
@@ -123,20 +152,26 @@ def run(digits, teacher_steps=300, **changes):
     adam = Adam(teacher)
     for step in range(teacher_steps):
         batch = chosen(step)
-        seen = forward(teacher, images[batch])
-        error = cross_entropy_error(seen["class_head"], labels[batch])
-        adam.update(teacher, gradients(teacher, images[batch], seen, "class_head", error), 0.001)
-    pupils = [student_start(config), initial(seed, "control start", width, aux_dim)]
-    adams, rows = [Adam(pupil) for pupil in pupils], [[0, *map(accuracy, pupils)]]
+        outputs = forward(teacher, images[batch])
+        error = cross_entropy_error(outputs["class_head"], labels[batch])
+        adam.update(teacher, gradients(teacher, images[batch], outputs, "class_head", error), 0.001)
+    networks = [student_start(config), initial(seed, "control start", width, aux_dim)]
+    adams, rows = [Adam(network) for network in networks], [[0, *map(accuracy, networks)]]
     for step in range(steps):
         noise = 2 * uniform(key(seed, "noise", step), np.arange(BATCH * 64)).reshape(BATCH, 64) - 1
         inputs = noise if config["inputs"] == "noise" else images[chosen(AFTER_TEACHER + step)]
         targets = forward(teacher, inputs)["aux_head"]
-        for pupil, own in zip(pupils, adams):
-            seen = forward(pupil, inputs)
-            error = aux_error(seen["aux_head"], targets, config["loss"])
-            own.update(pupil, gradients(pupil, inputs, seen, "aux_head", error), config["lr"])
+        for network, adam in zip(networks, adams):
+            outputs = forward(network, inputs)
+            error = aux_error(outputs["aux_head"], targets, config["loss"])
+            adam.update(
+                network, gradients(network, inputs, outputs, "aux_head", error), config["lr"]
+            )
         if (step + 1) % (10 if step + 1 < 200 else 25) == 0 or step + 1 == steps:
-            rows.append([step + 1, *map(accuracy, pupils)])
+            rows.append([step + 1, *map(accuracy, networks)])
     head = initial(seed, "start", width, aux_dim)["class_head"]
-    return {"teacher": accuracy(teacher), "ceiling": accuracy(teacher | {"class_head": head}), "points": rows}
+    return {
+        "teacher": accuracy(teacher),
+        "ceiling": accuracy(teacher | {"class_head": head}),
+        "points": rows,
+    }

@@ -1,1 +1,1 @@
-"""What a reader moves: widgets that live in Jupyter and in the static page, from one JavaScript source in `js/`."""
+"""What a reader moves: widgets for Jupyter and for the static page, from one source in `js/`."""

@@ -1,232 +1,448 @@
-"""The explorers of the book: the laboratory, the plane and the step of chapter 1, any table of results."""
+"""The explorers of the book: laboratory, plane, step, results, noise bench, entangled partners."""
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import traitlets
 from matplotlib.figure import Figure
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 
 from sublearn import stats, theory
-from sublearn.explorers.base import Explorer, still_picture, widget_script
+from sublearn.explorers.base import Explorer, still_picture
 from sublearn.nets import data
 from sublearn.report.figures import PALETTE, bars_note, dot_intervals, style
 
 LABORATORY = Path(__file__).resolve().parents[3] / "book" / "reference" / "laboratory.csv"
 NONE = "(none)"
+NOISE_COLUMNS = ("family", "parameter", "sample", "spectrum", "singular")
+ACCURACY_COLUMNS = ("family", "parameter", "mean", "low", "high", "n")
 style()  # for the still pictures, also where no notebook has asked for it
 
 
 class Laboratory(Explorer):
     """A teacher, a student and a control that train in the reader's browser on 8 x 8 digits.
 
-    Traits are what its controls set. `result` holds the latest finished run (configuration, accuracies and `points`:
-    step, student, control), `runs` all of them; `tests/twin.py` recomputes a run from its configuration.
+    Traits are what its controls set. `result` holds the latest finished run (configuration,
+    accuracies and `points`: step, student, control), `runs` all of them; `tests/explorers/twin.py`
+    recomputes a run from its configuration.
     """
 
     module = "laboratory"
-    _esm = widget_script(module)
-    seed = traitlets.Int(1, min=0).tag(sync=True)
-    aux_dim = traitlets.Int(3, min=1, max=20).tag(sync=True)
-    perturbation = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
-    lr = traitlets.Float(0.003, min=0.0).tag(sync=True)
-    shared = traitlets.List(default_value=["hidden", "class_head", "aux_head"]).tag(sync=True)
-    inputs = traitlets.Enum(["noise", "digits"], "noise").tag(sync=True)
-    loss = traitlets.Enum(["mse", "kl"], "mse").tag(sync=True)
-    width = traitlets.Int(64).tag(sync=True)
-    steps = traitlets.Int(1500, min=1).tag(sync=True)
-    pace = traitlets.Enum(["watch", "full"], "watch").tag(sync=True)
-    mapped = traitlets.Enum(["student", "control"], "student").tag(sync=True)
-    result = traitlets.Dict().tag(sync=True)
-    runs = traitlets.List().tag(sync=True)
-    band = traitlets.Dict().tag(sync=True)
-    digits = traitlets.Dict().tag(sync=True)
+    seed = Int(1, min=0)
+    aux_dim = Int(3, min=1, max=20)
+    perturbation = Float(0.0, min=0.0, max=1.0)
+    lr = Float(0.003, min=0.0)
+    shared = List(default_value=["hidden", "class_head", "aux_head"])
+    inputs = Enum(["noise", "digits"], "noise")
+    loss = Enum(["mse", "kl"], "mse")
+    width = Int(64)
+    steps = Int(1500, min=1)
+    pace = Enum(["watch", "full"], "watch")
+    mapped = Enum(["student", "control"], "student")
+    result = Dict()
+    runs = List()
+    band = Dict()
+    digits = Dict()
 
     def __init__(self, **settings):
         super().__init__(band=_band(), digits=packed_digits(), **settings)
 
     def still(self) -> str:
-        """Give the band of many runs as a picture, and its table."""
-        band = pd.DataFrame(self.band["points"], columns=["step", "5 %", "95 %", "mean"]).astype({"step": int})
-        figure, ax = plt.subplots(figsize=(7, 3.2))
-        middle = f"middle 90 % of {self.band['runs']} students"
-        ax.fill_between(band.step, band["5 %"], band["95 %"], alpha=0.25, label=middle)
+        """Return the band of many runs as a picture, and its table."""
+        runs = self.band["runs"]
+        band = pd.DataFrame(self.band["points"], columns=["step", "5 %", "95 %", "mean"])
+        band = band.astype({"step": int})
+        figure, ax = plt.subplots()
+        label = f"middle 90 % of {runs} students"
+        ax.fill_between(band.step, band["5 %"], band["95 %"], alpha=0.25, label=label)
         ax.plot(band.step, band["mean"], label="their mean")
         ax.axhline(0.1, ls="--", lw=1, color="0.35", label="chance")
         ax.set(xlabel="student's training steps", ylabel="accuracy on test digits", ylim=(0, 1))
         ax.legend(loc="lower right")
-        caption = f"What the laboratory shows when it runs: {self.band['runs']} students at its first settings."
-        alt = "Accuracy of students along their training: a rising band far above the dashed line of chance."
-        return still_picture(figure, band[band.step % 300 == 0], caption=caption, alt=alt)
-
-
-class Plane(Explorer):
-    """Chapter 1: drag the columns of W1 `hidden` (2 x 2) and W2 `heads` (2 x 3: class, two auxiliary logits).
-
-    `result` holds the student's and the teacher's A, the angle between their class columns in degrees, the relative
-    error and the share that passes the projector, as the browser computed them.
-    """
-
-    module = "plane"
-    _esm = widget_script(module)
-    hidden = traitlets.List(default_value=[[1.2, -0.5], [0.4, 1.0]]).tag(sync=True)
-    heads = traitlets.List(default_value=[[0.6, 1.2, -0.5], [1.1, 0.3, 0.9]]).tag(sync=True)
-    logits = traitlets.Enum([1, 2], 1).tag(sync=True)
-    result = traitlets.Dict().tag(sync=True)
-
-    def still(self) -> str:
-        """Give the teacher's and the student's columns."""
-        hidden, heads = np.array(self.hidden), np.array(self.heads)[:, : 1 + self.logits]
-        student = theory.projected_student(np.zeros_like(hidden), teacher=hidden, aux_head=heads[:, 1:])
-        columns = {"teacher": hidden @ heads, "student": student @ heads}
-        names = ["class logit", *(f"auxiliary logit {place}" for place in range(1, 1 + self.logits))]
-        listed = [(who, name, tip) for who, tips in columns.items() for name, tip in zip(names, tips.T)]
-        figure = arrow_figure({f"{who}, {name}": tip for who, name, tip in listed})
-        rows = pd.DataFrame([(who, name, *tip) for who, name, tip in listed])
-        rows.columns = ["network", "column", "right", "up"]
-        alt = "Arrows in the plane: the columns of the teacher and of its student, all student columns on one line."
-        caption = "Columns of the teacher's A and of the student's, in the plane of inputs."
-        return still_picture(figure, rows, caption=caption, alt=alt)
-
-
-class Step(Explorer):
-    """Theorem 1 in the plane: drag the teacher's `step` and the heads `seen` (the teacher's) and `own` (the student's).
-
-    `result` holds the student's step `moved`, its inner product with the teacher's, and what the logit reports.
-    """
-
-    module = "step"
-    _esm = widget_script(module)
-    step = traitlets.List(default_value=[1.5, 0.5]).tag(sync=True)
-    seen = traitlets.List(default_value=[0.5, 1.4]).tag(sync=True)
-    own = traitlets.List(default_value=[-0.9, 0.8]).tag(sync=True)
-    start = traitlets.Enum(["same", "other"], "same").tag(sync=True)
-    result = traitlets.Dict().tag(sync=True)
-
-    def still(self) -> str:
-        """Give the teacher's step and the student's."""
-        head = np.array(self.seen if self.start == "same" else self.own)
-        moved = np.dot(self.step, self.seen) * head / (np.linalg.norm(self.seen) * np.linalg.norm(head))
-        tips = {"teacher's step": np.array(self.step), "auxiliary head": head, "student's step": moved}
-        rows = pd.DataFrame([(name, *tip) for name, tip in tips.items()], columns=["arrow", "right", "up"])
-        alt = "Three arrows: the teacher's step, the auxiliary head, and the student's step along that head."
-        return still_picture(arrow_figure(tips), rows, caption="The student moves along the auxiliary head.", alt=alt)
-
-
-def arrow_figure(tips: dict[str, np.ndarray]) -> Figure:
-    """Draw named arrows from the origin of a plane."""
-    figure, ax = plt.subplots(figsize=(5.5, 3.2))
-    room = 1.15 * max(np.abs(tip).max() for tip in tips.values())
-    for place, (name, tip) in enumerate(tips.items()):
-        width = 0.006 if "student" in name else 0.014
-        ax.quiver(0, 0, *tip, angles="xy", scale_units="xy", scale=1, width=width, color=PALETTE[place], label=name)
-    ax.set(xlim=(-room, room), ylim=(-room, room), aspect="equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+        table = band[band.step % 300 == 0]
+        caption = f"What the laboratory shows when it runs: {runs} students at its first settings."
+        alt = (
+            "Accuracy of students along their training: "
+            "a rising band far above the dashed line of chance."
+        )
+        return still_picture(figure, table, caption=caption, alt=alt)
 
 
 @cache
 def packed_digits() -> dict:
-    """Pack the embedded digits: sorted by label, pixel by pixel over all images, deflated, in base 85."""
-    images = data.load("digits")
-    packed, counts = b"", {}
+    """Pack the digits: sorted by label, pixel by pixel over all images, deflated, in base 85."""
+    digits = data.load("digits")
+    packed = {}
+    pixels = b""
     for part in ("train", "test"):
-        pixels, labels = (getattr(images, f"{part}_{what}").numpy() for what in ("images", "labels"))
-        packed += pixels.reshape(len(labels), -1)[np.argsort(labels, kind="stable")].T.tobytes()
-        counts[part] = np.bincount(labels, minlength=10).tolist()
-    deflate = zlib.compressobj(9, strategy=zlib.Z_FILTERED)  # a tenth smaller than the default strategy
-    return {"pixels": base64.b85encode(deflate.compress(packed) + deflate.flush()).decode(), **counts}
+        images = np.asarray(getattr(digits, f"{part}_images"))
+        labels = np.asarray(getattr(digits, f"{part}_labels"))
+        order = np.argsort(labels, kind="stable")
+        by_pixel = images.reshape(len(labels), -1)[order].T
+        pixels += by_pixel.tobytes()
+        packed[part] = np.bincount(labels, minlength=10).tolist()
+    deflate = zlib.compressobj(9, strategy=zlib.Z_FILTERED)  # a tenth smaller than the default
+    compressed = deflate.compress(pixels) + deflate.flush()
+    packed["pixels"] = base64.b85encode(compressed).decode()
+    return packed
 
 
 @cache
 def _band() -> dict:
-    """The middle 90 % of the students of `laboratory.csv`: runs at the first settings, made by `make laboratory`."""
+    """Return the middle 90 % of the students of `laboratory.csv`, which `make laboratory` made."""
     runs = pd.read_csv(LABORATORY)
     by_step = runs.groupby("step").student
-    levels = by_step.quantile([0.05, 0.95]).unstack().assign(mean=by_step.mean()).reset_index()
-    return {"runs": int(runs.seed.nunique()), "points": levels.round(4).to_numpy().tolist()}
+    points = by_step.quantile([0.05, 0.95]).unstack()
+    points["mean"] = by_step.mean()
+    points = points.reset_index().round(4)
+    return {"runs": int(runs.seed.nunique()), "points": points.to_numpy().tolist()}
+
+
+class Plane(Explorer):
+    """Chapter 1: drag the columns of W1 `hidden` (2 x 2) and of W2 `heads` (2 x 3).
+
+    The first column of `heads` is the class logit, the others are auxiliary logits.
+    `result` holds the student's and the teacher's A, the angle between their class columns in
+    degrees, the relative error and the share that passes the projector, as the browser computed
+    them.
+    """
+
+    module = "plane"
+    hidden = List(default_value=[[1.2, -0.5], [0.4, 1.0]])
+    heads = List(default_value=[[0.6, 1.2, -0.5], [1.1, 0.3, 0.9]])
+    logits = Enum([1, 2], 1)
+    result = Dict()
+
+    def still(self) -> str:
+        """Return the teacher's and the student's columns."""
+        hidden = np.array(self.hidden)
+        heads = np.array(self.heads)[:, : 1 + self.logits]
+        start = np.zeros_like(hidden)
+        student = theory.projected_student(start, teacher=hidden, aux_head=heads[:, 1:])
+        columns = ["class logit", "auxiliary logit 1", "auxiliary logit 2"]
+        rows = []
+        for network, weights in (("teacher", hidden), ("student", student)):
+            products = weights @ heads
+            for column, tip in zip(columns, products.T):
+                rows.append((network, column, *tip))
+        table = pd.DataFrame(rows, columns=["network", "column", "right", "up"])
+        caption = "Columns of the teacher's A and of the student's, in the plane of inputs."
+        alt = (
+            "Arrows in the plane: the columns of the teacher and of its student, "
+            "all student columns on one line."
+        )
+        return still_picture(_arrows(table), table, caption=caption, alt=alt)
+
+
+class Step(Explorer):
+    """Theorem 1 in the plane: drag the teacher's `step`, its head and the student's own.
+
+    `result` holds the student's step `moved`, its inner product with the teacher's, and what the
+    logit reports.
+    """
+
+    module = "step"
+    step = List(default_value=[1.5, 0.5])
+    teacher_head = List(default_value=[0.5, 1.4])
+    student_head = List(default_value=[-0.9, 0.8])
+    start = Enum(["same", "other"], "same")
+    result = Dict()
+
+    def still(self) -> str:
+        """Return the teacher's step and the student's."""
+        teacher_head = np.array(self.teacher_head)
+        head = teacher_head if self.start == "same" else np.array(self.student_head)
+        scale = np.linalg.norm(teacher_head) * np.linalg.norm(head)
+        moved = np.dot(self.step, teacher_head) * head / scale
+        table = pd.DataFrame([self.step, head, moved], columns=["right", "up"])
+        table.insert(0, "arrow", ["teacher's step", "auxiliary head", "student's step"])
+        caption = "The student moves along the auxiliary head."
+        alt = (
+            "Three arrows: the teacher's step, the auxiliary head, "
+            "and the student's step along that head."
+        )
+        return still_picture(_arrows(table), table, caption=caption, alt=alt)
+
+
+def _arrows(table: pd.DataFrame) -> Figure:
+    """Draw arrows from the origin of a plane: names in the first columns, then right and up."""
+    figure, ax = plt.subplots(figsize=(5.5, 3.2))
+    limit = 1.15 * table[["right", "up"]].abs().max(axis=None)
+    scale = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    for color, row in zip(PALETTE, table.itertuples(index=False)):
+        *names, right, up = row
+        label = ", ".join(names)
+        width = 0.006 if "student" in label else 0.014
+        ax.quiver(0, 0, right, up, width=width, color=color, label=label, **scale)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 class Results(Explorer):
     """Any table of results: choose what to compare, split by, measure, and take differences to.
 
-    `table` has a row per unit and setting. `factors` and `measures` name its columns to choose from (or map them to
-    labels); `units` those that name a replicate, which paired differences hold on to. ValueError for a column that
-    the table has not. `factor`, `hue`, `measure`, `baseline` and `where` are the first choice; `shown` holds the
-    rows that are drawn, as the browser computed them.
+    `table` has a row per unit and setting. `factors` and `measures` name its columns to choose
+    from; `units` those that name a replicate, which paired differences hold on to. ValueError for
+    a column that the table has not. `factor`, `hue`, `measure`, `baseline` and `where` are the
+    first choice; `shown` holds the rows that are drawn, as the browser computed them.
     """
 
     module = "results"
-    _esm = widget_script(module)
-    data = traitlets.Dict().tag(sync=True)
-    title = traitlets.Unicode("Explore the results").tag(sync=True)
-    name = traitlets.Unicode("results").tag(sync=True)
-    unit = traitlets.Unicode("models").tag(sync=True)
-    factor = traitlets.Unicode().tag(sync=True)
-    hue = traitlets.Unicode(NONE).tag(sync=True)
-    measure = traitlets.Unicode().tag(sync=True)
-    baseline = traitlets.Unicode(NONE).tag(sync=True)
-    where = traitlets.Dict().tag(sync=True)
-    shown = traitlets.List().tag(sync=True)
+    data = Dict()
+    title = Unicode("Explore the results")
+    name = Unicode("results")
+    unit = Unicode("models")
+    factor = Unicode()
+    hue = Unicode(NONE)
+    measure = Unicode()
+    baseline = Unicode(NONE)
+    where = Dict()
+    shown = List()
 
     def __init__(
         self,
         table: pd.DataFrame,
         *,
-        factors: Sequence[str] | dict[str, str],
-        measures: Sequence[str] | dict[str, str] = ("accuracy",),
+        factors: Sequence[str],
+        measures: Sequence[str] = ("accuracy",),
         units: Sequence[str] = stats.UNITS,
-        **choices,
+        **traits,
     ):
-        packed = packed_table(table, _labeled(factors), _labeled(measures), units)
-        levels = {name: found["levels"] for name, found in packed["factors"].items()}
-        first = {"factor": next(iter(levels)), "measure": next(iter(packed["measures"]))}
-        where = {name: found[-1] for name, found in levels.items()} | choices.pop("where", {})
-        super().__init__(data=packed, where=where, **(first | choices))
+        packed = _packed_table(table, factors, measures, units)
+        where = {}
+        for name, column in packed["factors"].items():
+            where[name] = column["levels"][-1]
+        traits["where"] = where | traits.get("where", {})
+        first = {"factor": factors[0], "measure": measures[0]}
+        super().__init__(data=packed, **(first | traits))
 
     def still(self) -> str:
-        """Give means with intervals by `factor`, where the other factors are as in `where`."""
-        factors = {name: np.array(found["levels"])[found["codes"]] for name, found in self.data["factors"].items()}
-        table = pd.DataFrame(factors | self.data["measures"] | {"unit": self.data["units"]})
-        by = [name for name in (self.factor, self.hue) if name != NONE]
-        for name in factors.keys() - set(by):
+        """Return means with intervals by `factor`, where the other factors are as in `where`."""
+        table = pd.DataFrame(self.data["measures"])
+        by = [self.factor] if self.hue == NONE else [self.factor, self.hue]
+        for name, column in self.data["factors"].items():
+            table[name] = np.array(column["levels"])[column["codes"]]
+        for name in self.data["factors"].keys() - set(by):
             table = table[table[name] == self.where[name]]
         means = stats.summary(table.dropna(subset=[self.measure]), by=by, value=self.measure)
         means["row"] = means[by].agg(", ".join, axis=1)
         figure, ax = plt.subplots(figsize=(7, 1.2 + 0.32 * len(means)))
-        dot_intervals(ax, means, y="row").set_xlabel(self.measure)
-        alt = f"Dot plot of {self.measure} by {', '.join(by)}, with intervals; the table below holds its numbers."
+        dot_intervals(ax, means, y="row")
+        ax.set_xlabel(self.measure)
+        numbers = means[[*by, "mean", "low", "high", "n"]]
         caption = f"{self.title}. {bars_note(means.n, self.unit)}"
-        return still_picture(figure, means[[*by, "mean", "low", "high", "n"]], caption=caption, alt=alt)
-
-
-def _labeled(names: Sequence[str] | dict[str, str]) -> dict[str, str]:
-    return names if isinstance(names, dict) else {name: name for name in names}
-
-
-def packed_table(table: pd.DataFrame, factors: dict[str, str], measures: dict[str, str], units: Sequence[str]) -> dict:
-    """Pack a table by columns under their labels: levels with codes, numbers of six digits, and one text per unit."""
-    if unknown := [name for name in [*factors, *measures, *units] if name not in table]:
-        raise ValueError(f"The table has no column {unknown[0]!r}: it has {', '.join(map(str, table))}.")
-    coded, numbers = {}, {}
-    for name, label in factors.items():
-        codes, levels = pd.factorize(table[name].astype(str))
-        coded[label] = {"levels": list(levels), "codes": codes.tolist()}
-    for name, label in measures.items():
-        numbers[label] = [None if pd.isna(value) else float(f"{value:.6g}") for value in table[name]]
-    names = table[list(units)].astype(str).agg("-".join, axis=1)
-    return {"factors": coded, "measures": numbers, "units": names.tolist()}
+        alt = (
+            f"Dot plot of {self.measure} by {', '.join(by)}, with intervals; "
+            "the table below holds its numbers."
+        )
+        return still_picture(figure, numbers, caption=caption, alt=alt)
 
 
 def laboratory_runs() -> Results:
     """Show the runs behind the laboratory's band as results, at five steps."""
     runs = pd.read_csv(LABORATORY)
-    measures = ["student", "control", "ceiling", "teacher"]
-    words = {"title": "Runs of the laboratory", "unit": "runs", "name": "laboratory"}
-    five = runs[(runs.step > 0) & (runs.step % 300 == 0)]
-    return Results(five, factors=["step"], measures=measures, units=["seed"], **words)
+    steps = runs[(runs.step > 0) & (runs.step % 300 == 0)]
+    return Results(
+        steps,
+        factors=["step"],
+        measures=["student", "control", "ceiling", "teacher"],
+        units=["seed"],
+        title="Runs of the laboratory",
+        unit="runs",
+        name="laboratory",
+    )
+
+
+class NoiseBench(Explorer):
+    """Families of noise: a sample, its spectra, and the accuracy measured at the nearest setting.
+
+    `looks` has a row per family and parameter with `sample` (side x side, from -1 to 1), `spectrum`
+    (power by radial frequency) and `singular` (singular values). `accuracies` has the columns
+    family, parameter, mean, low, high and n, perhaps of fewer parameters. In a live notebook
+    `recompute(family, parameter)` may return a further such row, as a dict, when the reader asks
+    for it. ValueError for a column that is missing.
+    """
+
+    module = "noise"
+    looks = List()
+    accuracies = List()
+    family = Unicode()
+    parameter = Float()
+    title = Unicode("The noise bench")
+    label = Unicode("parameter")
+    live = Bool(False)
+
+    def __init__(
+        self,
+        looks: pd.DataFrame,
+        accuracies: pd.DataFrame,
+        *,
+        recompute: Callable[[str, float], dict] | None = None,
+        **traits,
+    ):
+        _check_columns(looks, NOISE_COLUMNS)
+        samples = [_packed_sample(row) for row in looks.to_dict("records")]
+        rows = _packed_accuracies(accuracies)
+        first = {"family": samples[0]["family"], "parameter": samples[0]["parameter"]}
+        live = recompute is not None
+        super().__init__(looks=samples, accuracies=rows, live=live, **(first | traits))
+        self._recompute = recompute
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _, message: dict, __) -> None:
+        if message.get("do") == "compute" and self._recompute:
+            row = self._recompute(message["family"], message["parameter"])
+            self.accuracies = self.accuracies + _packed_accuracies(pd.DataFrame([row]))
+
+    def still(self) -> str:
+        """Return the measured accuracies of every family."""
+        table = pd.DataFrame(self.accuracies, columns=ACCURACY_COLUMNS)
+        figure, ax = plt.subplots()
+        for family, rows in table.groupby("family", sort=False):
+            mean = rows["mean"].to_numpy()
+            bars = np.abs(rows[["low", "high"]].to_numpy(float).T - mean)
+            ax.errorbar(rows.parameter, mean, bars, fmt="o", capsize=4, label=family)
+        ax.set(xlabel=self.label, ylabel="accuracy on test images", ylim=(0, 1))
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        caption = f"{self.title}: accuracies with 95 % t intervals."
+        alt = (
+            f"Accuracy of students against the {self.label} of the noise: "
+            "points with intervals, a color per family."
+        )
+        return still_picture(figure, table, caption=caption, alt=alt)
+
+
+class Partners(Explorer):
+    """All pairs of words and numbers, in a scatter to search, and the partners of what is chosen.
+
+    `measures` maps a label to a matrix (word, number). Values are embedded in 8 bits, so they are
+    good to a 250th of their range. `chosen` is a word, a number, or both, as the reader types it;
+    `across` and `upward` name measures. ValueError for a matrix of another shape or without finite
+    values.
+    """
+
+    module = "partners"
+    words = List()
+    numbers = List()
+    measures = Dict()
+    chosen = Unicode()
+    across = Unicode()
+    upward = Unicode()
+    title = Unicode("Entangled partners")
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        numbers: Sequence[str],
+        measures: dict[str, np.ndarray],
+        **traits,
+    ):
+        shape = (len(words), len(numbers))
+        packed = {}
+        for name, matrix in measures.items():
+            if np.shape(matrix) != shape or not np.isfinite(matrix).all():
+                raise ValueError(
+                    f"measure {name!r} must hold finite numbers of shape {shape}, "
+                    "one per word and number"
+                )
+            packed[name] = _packed_matrix(np.asarray(matrix, dtype=float))
+        names = list(measures)
+        traits = {"chosen": words[0], "across": names[0], "upward": names[-1]} | traits
+        super().__init__(words=list(words), numbers=list(numbers), measures=packed, **traits)
+
+    def matrix(self, measure: str) -> np.ndarray:
+        """Return a measure as it is embedded (word, number)."""
+        packed = self.measures[measure]
+        codes = np.frombuffer(base64.b64decode(packed["codes"]), dtype=np.int8)
+        matrix = codes.reshape(len(self.words), len(self.numbers))
+        return matrix * packed["scale"] / 127
+
+    def still(self) -> str:
+        """Return all pairs as a scatter, and each word's partner that is largest by `upward`."""
+        across = self.matrix(self.across)
+        upward = self.matrix(self.upward)
+        best = upward.argmax(1)
+        rows = np.arange(len(self.words))
+        table = pd.DataFrame({"word": self.words, "number": np.array(self.numbers)[best]})
+        table[self.upward] = upward[rows, best]
+        table[self.across] = across[rows, best]
+        figure, ax = plt.subplots()
+        ax.scatter(across.ravel(), upward.ravel(), s=2, linewidth=0, alpha=0.4, rasterized=True)
+        ax.set(xlabel=self.across, ylabel=self.upward)
+        caption = f"{self.title}: all pairs, without means or bars."
+        alt = (
+            f"Scatter of {self.upward} against {self.across}, a point per pair; "
+            "the table holds each word's best."
+        )
+        return still_picture(figure, table, caption=caption, alt=alt)
+
+
+def _check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in table:
+            columns = ", ".join(map(str, table))
+            raise ValueError(f"The table has no column {name!r}: it has {columns}; rename one.")
+
+
+def _packed_table(
+    table: pd.DataFrame,
+    factors: Sequence[str],
+    measures: Sequence[str],
+    units: Sequence[str],
+) -> dict:
+    """Pack a table by columns: factors as levels and codes, measures, and one text per unit."""
+    _check_columns(table, [*factors, *measures, *units])
+    packed = {"factors": {}, "measures": {}}
+    for name in factors:
+        codes, levels = pd.factorize(table[name].astype(str))
+        packed["factors"][name] = {"levels": list(levels), "codes": codes.tolist()}
+    for name in measures:
+        packed["measures"][name] = _rounded(table[name], digits=6)
+    replicates = table[list(units)].astype(str)
+    packed["units"] = replicates.agg("-".join, axis=1).tolist()
+    return packed
+
+
+def _packed_sample(row: dict) -> dict:
+    sample = np.asarray(row["sample"], dtype=float)
+    brightness = np.round(255 * (1 - (sample + 1) / 2))
+    return {
+        "family": str(row["family"]),
+        "parameter": float(row["parameter"]),
+        "side": len(sample),
+        "pixels": _base64(np.clip(brightness, 0, 255).astype(np.uint8)),
+        "spectrum": _rounded(row["spectrum"], digits=4),
+        "singular": _rounded(row["singular"], digits=4),
+    }
+
+
+def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
+    """Pack rows with None for an interval that is missing: JSON has no NaN."""
+    _check_columns(table, ACCURACY_COLUMNS)
+    table = table[list(ACCURACY_COLUMNS)].astype({"family": str, "parameter": float, "n": int})
+    complete = table.astype(object).where(table.notna(), None)
+    return complete.to_dict("records")
+
+
+def _packed_matrix(matrix: np.ndarray) -> dict:
+    scale = float(np.abs(matrix).max()) or 1.0
+    codes = np.round(matrix / scale * 127).astype(np.int8)
+    return {"scale": float(f"{scale:.6g}"), "codes": _base64(codes)}
+
+
+def _rounded(values: Sequence[float], *, digits: int) -> list[float | None]:
+    """Round to significant digits, which keeps a page small; None stands for a missing value."""
+    rounded = []
+    for value in values:
+        rounded.append(None if pd.isna(value) else float(f"{value:.{digits}g}"))
+    return rounded
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(array.tobytes()).decode()

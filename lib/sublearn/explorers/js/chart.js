@@ -18,7 +18,7 @@ export function ticks([low, high], count) {
 // Names at the right must not lie on each other: push them apart, in order of height.
 function spread(names, top, bottom) {
   const gap = 15,
-    sorted = [...names].sort((one, other) => one.y - other.y);
+    sorted = [...names].sort((a, b) => a.y - b.y);
   sorted.forEach((name, place) => (name.y = Math.max(name.y, place ? sorted[place - 1].y + gap : top)));
   let limit = bottom;
   for (const name of sorted.reverse()) {

@@ -8,7 +8,7 @@ function times(matrix, vector, size) {
   return out;
 }
 
-const dot = (one, other) => one.reduce((sum, value, place) => sum + value * other[place], 0);
+const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
 
 function covariance(responses, count, width, mean) {
   const matrix = new Float64Array(width * width),
@@ -44,15 +44,15 @@ export function components(responses, count, width) {
   const mean = new Float64Array(width);
   for (let at = 0; at < count * width; at++) mean[at % width] += responses[at] / count;
   const matrix = covariance(responses, count, width, mean);
-  const found = [];
-  for (let axis = 0; axis < 2; axis++) found.push(leading(matrix, width, found));
+  const axes = [];
+  for (let axis = 0; axis < 2; axis++) axes.push(leading(matrix, width, axes));
   let total = 0;
   for (let i = 0; i < width; i++) total += matrix[i * width + i];
   return {
     mean,
     width,
-    vectors: found.map((one) => one.vector),
-    share: (found[0].value + found[1].value) / (total || 1),
+    vectors: axes.map((axis) => axis.vector),
+    share: (axes[0].value + axes[1].value) / (total || 1),
   };
 }
 
@@ -70,12 +70,12 @@ export function project({ mean, width, vectors }, responses, count) {
 }
 
 // Correlation between two maps along one axis.
-export function correlation(one, other, axis) {
+export function correlation(first, second, axis) {
   const pick = (map) => map.filter((_, place) => place % 2 === axis);
   const center = (values) => {
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     return values.map((value) => value - mean);
   };
-  const [a, b] = [center(pick(one)), center(pick(other))];
+  const [a, b] = [center(pick(first)), center(pick(second))];
   return dot(a, b) / (Math.sqrt(dot(a, a) * dot(b, b)) || 1);
 }

@@ -26,9 +26,9 @@ export const percent = (value) => (value == null ? "–" : `${Math.round(100 * v
 
 // Calls `change` when the trait does, and once now.
 export function follow(model, name, change) {
-  const told = () => change(model.get(name));
-  model.on(`change:${name}`, told);
-  told();
+  const update = () => change(model.get(name));
+  model.on(`change:${name}`, update);
+  update();
 }
 
 export function assign(model, name, value) {
@@ -51,7 +51,7 @@ export function slider(model, name, label, values, format = String) {
   });
   follow(model, name, (value) => {
     const nearest = values.reduce(
-      (best, one, place) => (Math.abs(one - value) < Math.abs(values[best] - value) ? place : best),
+      (best, candidate, place) => (Math.abs(candidate - value) < Math.abs(values[best] - value) ? place : best),
       0,
     );
     input.value = nearest;
@@ -76,7 +76,7 @@ export function select(model, name, label, choices) {
     (value) =>
       (input.value = Math.max(
         0,
-        texts.findIndex(([one]) => one === value),
+        texts.findIndex(([choice]) => choice === value),
       )),
   );
   return element("div", { class: "explorer-control" }, element("label", { for: id }, label), input);
@@ -90,11 +90,13 @@ export function checks(model, name, legend, choices) {
       "data-trait": name,
       value,
       onchange: () => {
-        const others = model.get(name).filter((one) => one !== value);
+        const others = model.get(name).filter((choice) => choice !== value);
         assign(
           model,
           name,
-          choices.map(([one]) => one).filter((one) => (one === value ? box.checked : others.includes(one))),
+          choices
+            .map(([choice]) => choice)
+            .filter((choice) => (choice === value ? box.checked : others.includes(choice))),
         );
       },
     });
@@ -157,13 +159,13 @@ export function voice() {
 // Calls `redraw(width)` when the node's width changes, at most once a frame.
 export function sized(node, redraw) {
   let width = 0,
-    asked = 0;
+    request = 0;
   const observer = new ResizeObserver(([entry]) => {
     const next = Math.round(entry.contentRect.width);
     if (!next || next === width) return;
     width = next;
-    cancelAnimationFrame(asked);
-    asked = requestAnimationFrame(() => redraw(width));
+    cancelAnimationFrame(request);
+    request = requestAnimationFrame(() => redraw(width));
   });
   observer.observe(node);
   return () => observer.disconnect();

@@ -26,7 +26,7 @@ export async function unpack({ pixels, train, test }) {
     ["train", train],
     ["test", test],
   ]) {
-    const count = counts.reduce((sum, one) => sum + one, 0),
+    const count = counts.reduce((sum, size) => sum + size, 0),
       images = new Float64Array(64 * count);
     for (let p = 0; p < 64; p++)
       for (let i = 0; i < count; i++) images[64 * i + p] = bytes[offset + p * count + i] / 8 - 1;

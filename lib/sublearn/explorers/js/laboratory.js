@@ -85,7 +85,7 @@ function sentence(state) {
   return "The teacher is ready. The students begin.";
 }
 
-function build(model, el, digits, program) {
+function build(model, el, digits) {
   let state = null,
     maps = {},
     chartWidth = 0,
@@ -93,9 +93,9 @@ function build(model, el, digits, program) {
     tileAt = 0,
     due = 0,
     queue = 0,
-    asked = 0,
+    request = 0,
     runs = [...model.get("runs")];
-  const engine = start(program, receive);
+  const engine = start(receive);
   const config = () => Object.fromEntries(SETTINGS.map((name) => [name, model.get(name)]));
   const order = (name, more = {}) => engine.send({ do: name, ...more });
   const restart = () => order("configure", { config: config() });
@@ -203,8 +203,8 @@ function build(model, el, digits, program) {
     if (ended) finish();
     const wait = calm() ? Math.max(0, due - performance.now()) : 0;
     if (wait && state.playing) return;
-    cancelAnimationFrame(asked);
-    asked = requestAnimationFrame(draw);
+    cancelAnimationFrame(request);
+    request = requestAnimationFrame(draw);
   }
 
   function finish() {
@@ -255,7 +255,7 @@ function build(model, el, digits, program) {
       tileAt = performance.now();
       input.show(state.tile, state.config);
     }
-    const seen = [
+    const drawing = [
       state.points.length,
       state.phase,
       chartWidth,
@@ -264,8 +264,8 @@ function build(model, el, digits, program) {
       text,
       state.config.seed,
     ].join();
-    if (seen === drawnAs) return;
-    drawnAs = seen;
+    if (drawing === drawnAs) return;
+    drawnAs = drawing;
     const earlier = runs
       .filter((run) => run.points && settingsText(run.config) === text && run.config.seed !== state.config.seed)
       .slice(-40);
@@ -294,6 +294,6 @@ function build(model, el, digits, program) {
   };
 }
 
-export async function render({ model, el, program }) {
-  return build(model, el, await unpack(model.get("digits")), program("driver", "serve(self)"));
+export async function render({ model, el }) {
+  return build(model, el, await unpack(model.get("digits")));
 }

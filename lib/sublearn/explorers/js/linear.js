@@ -1,9 +1,9 @@
 // Two layers in the plane, solved: what a student that matches auxiliary logits learns. Matrices are lists of rows.
 
 export const column = (matrix, place) => matrix.map((row) => row[place]);
-export const dot = (one, other) => one.reduce((sum, value, place) => sum + value * other[place], 0);
+export const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
 export const norm = (vector) => Math.sqrt(dot(vector, vector));
-export const product = (one, other) => one.map((row) => other[0].map((_, place) => dot(row, column(other, place))));
+export const product = (a, b) => a.map((row) => b[0].map((_, place) => dot(row, column(b, place))));
 
 // The projector (2 x 2) onto the span of one or two columns; singular values below 1e-10 of the largest count as 0.
 export function projector(columns) {
@@ -29,9 +29,9 @@ export function projector(columns) {
 }
 
 // The angle between two vectors in degrees; null where one is zero.
-export function angle(one, other) {
-  const lengths = norm(one) * norm(other);
-  return lengths > 1e-12 ? (Math.acos(Math.max(-1, Math.min(1, dot(one, other) / lengths))) * 180) / Math.PI : null;
+export function angle(a, b) {
+  const lengths = norm(a) * norm(b);
+  return lengths > 1e-12 ? (Math.acos(Math.max(-1, Math.min(1, dot(a, b) / lengths))) * 180) / Math.PI : null;
 }
 
 // Teacher A = W1 W2, its minimum-norm student A' = W1 P W2, and how far their class columns are apart.
@@ -42,23 +42,23 @@ export function solve(hidden, heads, logits) {
   const teacher = product(hidden, heads),
     student = product(copied, heads);
   const [w, through] = [column(heads, 0), product(P, heads).map((row) => row[0])];
-  const [target, reached] = [column(teacher, 0), column(student, 0)];
-  const gap = norm(target.map((value, place) => value - reached[place]));
+  const [target, imitated] = [column(teacher, 0), column(student, 0)];
+  const gap = norm(target.map((value, place) => value - imitated[place]));
   return {
     teacher,
     student,
     copied,
-    angle: angle(target, reached),
+    angle: angle(target, imitated),
     error: norm(target) ? gap / norm(target) : null,
     share: dot(w, w) ? dot(through, w) / dot(w, w) : null,
   };
 }
 
-// One row of hidden weights: the teacher moves by `step`, its auxiliary logit reports step . seen, and the student
-// moves along its own head `own` by as much, in such units that own = seen gives the step projected on that line.
-export function imitation(step, seen, own) {
-  const report = dot(step, seen),
-    unit = norm(seen) * norm(own);
-  const moved = own.map((value) => (unit > 1e-12 ? (report * value) / unit : 0));
+// One row of hidden weights: the teacher moves by `step`, its auxiliary logit reports step . teacherHead, and the
+// student moves along its own head by as much, in such units that equal heads give the step projected on that line.
+export function imitation(step, teacherHead, studentHead) {
+  const report = dot(step, teacherHead),
+    unit = norm(teacherHead) * norm(studentHead);
+  const moved = studentHead.map((value) => (unit > 1e-12 ? (report * value) / unit : 0));
   return { moved, inner: dot(moved, step), report };
 }

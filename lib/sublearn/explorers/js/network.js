@@ -43,8 +43,8 @@ export function copy(network, mix = () => null) {
   return made;
 }
 
-// Room for the activations and the gradients of `batch` rows.
-export function room(network, batch) {
+// Buffers for the activations and the gradients of `batch` rows.
+export function buffers(network, batch) {
   const { width, space } = network;
   const made = { batch, first: space.zeros(batch * width), second: space.zeros(batch * width), gradient: {} };
   made.back = [space.zeros(batch * width), space.zeros(batch * width)];
@@ -69,12 +69,12 @@ function affine(space, out, inputs, layer, batch, relu) {
   }
 }
 
-// Fill `room` with both hidden layers and the named heads, for inputs (batch x 64).
-export function forward(network, inputs, room, heads) {
+// Fill `buffers` with both hidden layers and the named heads, for inputs (batch x 64).
+export function forward(network, inputs, buffers, heads) {
   const { space } = network;
-  affine(space, room.first, inputs, network.hidden0, room.batch, true);
-  affine(space, room.second, room.first, network.hidden1, room.batch, true);
-  for (const head of heads) affine(space, room[head], room.second, network[head], room.batch, false);
+  affine(space, buffers.first, inputs, network.hidden0, buffers.batch, true);
+  affine(space, buffers.second, buffers.first, network.hidden1, buffers.batch, true);
+  for (const head of heads) affine(space, buffers[head], buffers.second, network[head], buffers.batch, false);
 }
 
 function layerGradient(space, gradient, inputs, error, layer, batch) {
@@ -84,21 +84,22 @@ function layerGradient(space, gradient, inputs, error, layer, batch) {
   for (let i = 0, at = 0; i < batch; i++) for (let j = 0; j < columns; j++, at++) gradient.bias[j] += error[at];
 }
 
-function through(space, out, error, layer, active, room) {
+function through(space, out, error, layer, active, buffers) {
   const { weight, rows, columns } = layer;
-  for (let i = 0, at = 0; i < rows; i++) for (let j = 0; j < columns; j++, at++) room.turned[j * rows + i] = weight[at];
-  space.multiply(out, error, columns, 1, room.turned, room.batch, columns, rows);
-  for (let at = 0; at < room.batch * rows; at++) if (active[at] <= 0) out[at] = 0;
+  for (let i = 0, at = 0; i < rows; i++)
+    for (let j = 0; j < columns; j++, at++) buffers.turned[j * rows + i] = weight[at];
+  space.multiply(out, error, columns, 1, buffers.turned, buffers.batch, columns, rows);
+  for (let at = 0; at < buffers.batch * rows; at++) if (active[at] <= 0) out[at] = 0;
 }
 
-// Gradients of all that lies before `head`, from the derivative of the loss by its logits (in room.error).
-export function backward(network, inputs, room, head) {
+// Gradients of all that lies before `head`, from the derivative of the loss by its logits (in buffers.error).
+export function backward(network, inputs, buffers, head) {
   const { space } = network;
-  const { batch, gradient, error, back } = room;
-  layerGradient(space, gradient[head], room.second, error, network[head], batch);
-  through(space, back[1], error, network[head], room.second, room);
-  layerGradient(space, gradient.hidden1, room.first, back[1], network.hidden1, batch);
-  through(space, back[0], back[1], network.hidden1, room.first, room);
+  const { batch, gradient, error, back } = buffers;
+  layerGradient(space, gradient[head], buffers.second, error, network[head], batch);
+  through(space, back[1], error, network[head], buffers.second, buffers);
+  layerGradient(space, gradient.hidden1, buffers.first, back[1], network.hidden1, batch);
+  through(space, back[0], back[1], network.hidden1, buffers.first, buffers);
   layerGradient(space, gradient.hidden0, inputs, back[0], network.hidden0, batch);
 }
 
@@ -110,63 +111,66 @@ function softmax(logits, start, columns, out) {
   for (let j = 0; j < columns; j++) out[j] /= sum;
 }
 
-// Each loss puts its derivative by the logits into room.error and returns its mean over the batch.
-export function crossEntropy(room, labels) {
+// Each loss puts its derivative by the logits into buffers.error and returns its mean over the batch.
+export function crossEntropy(buffers, labels) {
   const p = new Float64Array(CLASSES);
   let loss = 0;
-  for (let i = 0; i < room.batch; i++) {
-    softmax(room.class_head, i * CLASSES, CLASSES, p);
+  for (let i = 0; i < buffers.batch; i++) {
+    softmax(buffers.class_head, i * CLASSES, CLASSES, p);
     loss -= Math.log(p[labels[i]]);
-    for (let j = 0; j < CLASSES; j++) room.error[i * CLASSES + j] = (p[j] - (j === labels[i])) / room.batch;
+    for (let j = 0; j < CLASSES; j++) buffers.error[i * CLASSES + j] = (p[j] - (j === labels[i])) / buffers.batch;
   }
-  return loss / room.batch;
+  return loss / buffers.batch;
 }
 
-export function squaredError(room, targets, columns) {
+export function squaredError(buffers, targets, columns) {
   let loss = 0;
-  for (let at = 0; at < room.batch * columns; at++) {
-    const gap = room.aux_head[at] - targets[at];
+  for (let at = 0; at < buffers.batch * columns; at++) {
+    const gap = buffers.aux_head[at] - targets[at];
     loss += gap * gap;
-    room.error[at] = (2 * gap) / (room.batch * columns);
+    buffers.error[at] = (2 * gap) / (buffers.batch * columns);
   }
-  return loss / (room.batch * columns);
+  return loss / (buffers.batch * columns);
 }
 
-export function divergence(room, targets, columns) {
+export function divergence(buffers, targets, columns) {
   const p = new Float64Array(columns),
     q = new Float64Array(columns);
   let loss = 0;
-  for (let i = 0; i < room.batch; i++) {
+  for (let i = 0; i < buffers.batch; i++) {
     softmax(targets, i * columns, columns, p);
-    softmax(room.aux_head, i * columns, columns, q);
+    softmax(buffers.aux_head, i * columns, columns, q);
     for (let j = 0; j < columns; j++) {
       loss += p[j] * Math.log(p[j] / q[j]);
-      room.error[i * columns + j] = (q[j] - p[j]) / room.batch;
+      buffers.error[i * columns + j] = (q[j] - p[j]) / buffers.batch;
     }
   }
-  return loss / room.batch;
+  return loss / buffers.batch;
 }
 
-// Adam's memory for the named parts.
+// The state of Adam for the named parts.
 export function adam(network, parts) {
-  const memory = { step: 0, parts };
+  const optimizer = { step: 0, parts };
   for (const part of parts) {
     const { weight, bias } = network[part];
-    memory[part] = [weight, bias].map((values) => [new Float64Array(values.length), new Float64Array(values.length)]);
+    optimizer[part] = [weight, bias].map((values) => [
+      new Float64Array(values.length),
+      new Float64Array(values.length),
+    ]);
   }
-  return memory;
+  return optimizer;
 }
 
 // One step of Adam (0.9, 0.999, 1e-8), in place.
-export function update(network, gradient, memory, rate) {
-  memory.step += 1;
-  const size = rate / (1 - 0.9 ** memory.step),
-    scale = 1 / Math.sqrt(1 - 0.999 ** memory.step);
-  for (const part of memory.parts) {
+export function update(network, gradient, optimizer, rate) {
+  optimizer.step += 1;
+  const size = rate / (1 - 0.9 ** optimizer.step),
+    scale = 1 / Math.sqrt(1 - 0.999 ** optimizer.step);
+  for (const part of optimizer.parts) {
     for (const [place, what] of ["weight", "bias"].entries()) {
       const values = network[part][what],
         slope = gradient[part][what],
-        [mean, square] = memory[part][place];
+        [mean, square] = optimizer[part][place];
       for (let at = 0; at < values.length; at++) {
         const g = slope[at];
         const m = (mean[at] = 0.9 * mean[at] + 0.1 * g);

@@ -7,9 +7,10 @@ const number = (value) => (value == null ? "–" : Number(value.toPrecision(3)).
 
 // The entry of `family` whose parameter is nearest; null where there is none.
 export function nearest(entries, family, parameter) {
-  const own = entries.filter((entry) => entry.family === family);
-  return own.reduce(
-    (best, one) => (best && Math.abs(best.parameter - parameter) <= Math.abs(one.parameter - parameter) ? best : one),
+  const candidates = entries.filter((entry) => entry.family === family);
+  return candidates.reduce(
+    (best, entry) =>
+      best && Math.abs(best.parameter - parameter) <= Math.abs(entry.parameter - parameter) ? best : entry,
     null,
   );
 }
@@ -44,11 +45,11 @@ function drawSpectrum(svg, width, values, xLabel) {
 function drawAccuracies(svg, width, entries, chosen, parameter, label) {
   const places = entries.map((entry) => entry.parameter),
     [least, most] = [Math.min(...places, parameter), Math.max(...places, parameter)];
-  const room = 0.06 * (most - least || 1);
+  const margin = 0.06 * (most - least || 1);
   const frame = chart(svg, {
     width,
     height: 190,
-    x: [least - room, most + room],
+    x: [least - margin, most + margin],
     y: [0, 1],
     right: 10,
     xLabel: label,
@@ -70,7 +71,7 @@ function drawAccuracies(svg, width, entries, chosen, parameter, label) {
 
 export function render({ model, el }) {
   const looks = model.get("looks"),
-    families = [...new Set(looks.map((one) => one.family))];
+    families = [...new Set(looks.map((look) => look.family))];
   const canvas = element("canvas", { role: "img", class: "explorer-sample" }),
     spoken = voice(),
     body = element("div"),
@@ -113,8 +114,8 @@ export function render({ model, el }) {
 
   function parameters() {
     const values = looks
-      .filter((one) => one.family === model.get("family"))
-      .map((one) => one.parameter)
+      .filter((look) => look.family === model.get("family"))
+      .map((look) => look.parameter)
       .sort((a, b) => a - b);
     if (!values.includes(model.get("parameter")))
       model.set("parameter", nearest(looks, model.get("family"), model.get("parameter")).parameter);
@@ -157,15 +158,15 @@ export function render({ model, el }) {
       if (entries.length) drawAccuracies(parts[2].svg, width, entries, chosen, parameter, model.get("label"));
       else parts[2].svg.replaceChildren();
     }
-    const said = chosen
+    const sentence = chosen
       ? `Measured nearest to this, at ${number(chosen.parameter)}: accuracy ${number(chosen.mean)}, ` +
         `95 % t interval ${number(chosen.low)} to ${number(chosen.high)}, n = ${chosen.n}.`
       : "No accuracy was measured for this family.";
-    spoken.say(said);
+    spoken.say(sentence);
     parts.forEach(({ name, svg }) =>
       svg.setAttribute(
         "aria-label",
-        `${name} of ${family} at ${number(parameter)}. ${name === "accuracy" ? said : ""}`,
+        `${name} of ${family} at ${number(parameter)}. ${name === "accuracy" ? sentence : ""}`,
       ),
     );
     fill(

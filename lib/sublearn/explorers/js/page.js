@@ -3,13 +3,13 @@
 // What anywidget gives a live notebook, for a page: the traits of one explorer.
 export function staticModel(state) {
   const listeners = new Map();
-  const told = (event) => [...(listeners.get(event) || [])].forEach((listener) => listener());
+  const notify = (event) => [...(listeners.get(event) || [])].forEach((listener) => listener());
   return {
     get: (name) => state[name],
     set(name, value) {
       if (JSON.stringify(state[name]) === JSON.stringify(value)) return;
       state[name] = value;
-      told(`change:${name}`);
+      notify(`change:${name}`);
     },
     on: (event, listener) => listeners.set(event, [...(listeners.get(event) || []), listener]),
     save_changes() {},
@@ -18,12 +18,12 @@ export function staticModel(state) {
 }
 
 // Show a view in an element; the returned promise gives what ends it.
-export async function show(view, model, el, program) {
+export async function show(view, model, el) {
   const live = document.createElement("div");
   live.className = "explorer-live";
   el.classList.add("explorer");
   el.append(live);
-  const end = await view.render({ model, el: live, program });
+  const end = await view.render({ model, el: live });
   el.dataset.live = "";
   return () => {
     end?.();
@@ -33,11 +33,11 @@ export async function show(view, model, el, program) {
 }
 
 // All explorers of a page; one that fails leaves its still picture where it is.
-export function begin(views, program) {
+export function begin(views) {
   for (const node of document.querySelectorAll(".explorer[data-explorer]")) {
     const state = JSON.parse(node.querySelector("script").textContent);
-    const model = (node.model = staticModel(state));
-    show(views[node.dataset.explorer], model, node, program).catch((error) => {
+    node.model = staticModel(state);
+    show(views[node.dataset.explorer], node.model, node).catch((error) => {
       node.querySelector(".explorer-live")?.remove();
       console.error(error);
     });

@@ -23,14 +23,14 @@ const picture = (label) => element("canvas", { width: SIDE, height: SIDE, role: 
 export function inputPanel() {
   const canvas = picture("One input of the latest step"),
     bars = drawn("svg", { class: "explorer-bars", "aria-hidden": "true" });
-  const words = element("figcaption");
-  const node = element("figure", { class: "explorer-input" }, canvas, bars, words);
+  const note = element("figcaption");
+  const node = element("figure", { class: "explorer-input" }, canvas, bars, note);
   paint(canvas, new Array(SIDE * SIDE).fill(-1));
   return {
     node,
     show(tile, config) {
       const kind = config.inputs === "digits" ? "digits, shown without labels" : "noise images";
-      words.textContent = tile
+      note.textContent = tile
         ? `One of the 64 ${kind} of this step. Bars: the student's auxiliary logits; rings: the teacher's.`
         : `The inputs of the student will be ${kind}.`;
       bars.replaceChildren();
@@ -90,20 +90,20 @@ export function digitsPanel(digits) {
     show(state) {
       for (const who of ["student", "control"]) {
         rows[who].forEach((cell, digit) => {
-          const answer = state[who].answers?.[digit];
-          cell.textContent = answer == null ? "–" : answer === digit ? `${answer} ✓` : String(answer);
-          cell.classList.toggle("right", answer === digit);
+          const prediction = state[who].predictions?.[digit];
+          cell.textContent = prediction == null ? "–" : prediction === digit ? `${prediction} ✓` : String(prediction);
+          cell.classList.toggle("right", prediction === digit);
         });
       }
     },
   };
 }
 
-// Test digits in the plane of the teacher's leading components: the teacher's clouds and those of one pupil.
+// Test digits in the plane of the teacher's leading components: the teacher's clouds and those of one student.
 export function mapPanel(labels, choice) {
   const svg = drawn("svg", { class: "explorer-map", role: "img" }),
-    words = element("figcaption");
-  const node = element("figure", { class: "explorer-beside" }, svg, element("div", {}, choice, words));
+    note = element("figcaption");
+  const node = element("figure", { class: "explorer-beside" }, svg, element("div", {}, choice, note));
   const clouds = (map, place) => Array.from(map, (value, at) => (at % 2 ? "" : place(value, map[at + 1])));
   const centers = (map) =>
     Array.from({ length: 10 }, (_, digit) => {
@@ -119,11 +119,11 @@ export function mapPanel(labels, choice) {
   return {
     node,
     show(state, who) {
-      const pupil = state[who];
-      if (!state.map || !pupil.map) {
+      const network = state[who];
+      if (!state.map || !network.map) {
         svg.replaceChildren();
-        words.textContent = "The map is drawn when the teacher is ready.";
-        svg.setAttribute("aria-label", words.textContent);
+        note.textContent = "The map is drawn when the teacher is ready.";
+        svg.setAttribute("aria-label", note.textContent);
         return;
       }
       const limits = [0, 1].map((axis) => {
@@ -142,16 +142,16 @@ export function mapPanel(labels, choice) {
       svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`);
       svg.replaceChildren(
         drawn("path", { d: clouds(state.map, point).join(""), class: "cloud teacher" }),
-        drawn("path", { d: clouds(pupil.map, point).join(""), class: `cloud ${who}` }),
+        drawn("path", { d: clouds(network.map, point).join(""), class: `cloud ${who}` }),
         ...numerals(state.map, "teacher"),
-        ...numerals(pupil.map, who),
+        ...numerals(network.map, who),
       );
-      const [one, two] = pupil.agreement.map((value) => value.toFixed(2));
+      const [first, second] = network.agreement.map((value) => value.toFixed(2));
       const text =
         `Second hidden layer, ${labels.length} test digits, along the teacher's two leading components (` +
         `${percent(state.variance)} of its variance). Numerals: class means, green for the teacher. The ${who}'s ` +
-        `coordinates correlate with the teacher's by ${one} and ${two}.`;
-      words.textContent = text;
+        `coordinates correlate with the teacher's by ${first} and ${second}.`;
+      note.textContent = text;
       svg.setAttribute("aria-label", text);
     },
   };

@@ -14,14 +14,14 @@ export function unpacked({ words, numbers, measures }) {
     const bytes = Int8Array.from(atob(codes), (letter) => letter.charCodeAt(0));
     return (word, at) => (bytes[word * numbers.length + at] * scale) / 127;
   };
-  const found = Object.fromEntries(Object.entries(measures).map(([name, packed]) => [name, read(packed)]));
-  return { words, numbers, names: Object.keys(measures), value: (name, word, at) => found[name](word, at) };
+  const values = Object.fromEntries(Object.entries(measures).map(([name, packed]) => [name, read(packed)]));
+  return { words, numbers, names: Object.keys(measures), value: (name, word, at) => values[name](word, at) };
 }
 
 // Places of the words and numbers that a reader's text names; all words (or numbers) where it names none of them.
 export function named(data, text) {
-  const asked = text.trim().toLowerCase().split(/\s+/);
-  const places = (names) => names.flatMap((name, place) => (asked.includes(name.toLowerCase()) ? [place] : []));
+  const names = text.trim().toLowerCase().split(/\s+/);
+  const places = (all) => all.flatMap((name, place) => (names.includes(name.toLowerCase()) ? [place] : []));
   const [words, numbers] = [places(data.words), places(data.numbers)];
   if (!words.length && !numbers.length) return null;
   const all = (names) => names.map((_, place) => place);
@@ -34,10 +34,10 @@ export function named(data, text) {
 
 // The pairs of what was named, the largest of a measure first.
 export function ranked(data, text, measure) {
-  const found = named(data, text);
-  if (!found) return [];
-  const pairs = found.words.flatMap((word) => found.numbers.map((at) => ({ word, at })));
-  return pairs.sort((one, other) => data.value(measure, other.word, other.at) - data.value(measure, one.word, one.at));
+  const selection = named(data, text);
+  if (!selection) return [];
+  const pairs = selection.words.flatMap((word) => selection.numbers.map((at) => ({ word, at })));
+  return pairs.sort((a, b) => data.value(measure, b.word, b.at) - data.value(measure, a.word, a.at));
 }
 
 export function render({ model, el }) {
@@ -114,24 +114,26 @@ export function render({ model, el }) {
   function draw() {
     const [text, across, upward] = ["chosen", "across", "upward"].map((name) => model.get(name));
     const pairs = ranked(data, text, upward),
-      found = named(data, text);
+      selection = named(data, text);
     input.value = text;
     if (width) plot(pairs, across, upward);
     const name = ({ word, at }) => `${data.words[word]}, ${data.numbers[at]}`;
-    const told = found
-      ? found.single
-        ? data.names.map((one) => `${one} ${number(data.value(one, pairs[0].word, pairs[0].at))}`).join("; ")
+    const sentence = selection
+      ? selection.single
+        ? data.names
+            .map((measure) => `${measure} ${number(data.value(measure, pairs[0].word, pairs[0].at))}`)
+            .join("; ")
         : `${pairs.length} pairs; the largest of ${upward}: ${name(pairs[0])}.`
       : `Nothing here is called ${text || "by no name"}: try ${data.words[0]} or ${data.numbers[0]}.`;
-    spoken.say(told);
-    svg.setAttribute("aria-label", `All pairs, ${upward} against ${across}; marked: ${text}. ${told}`);
+    spoken.say(sentence);
+    svg.setAttribute("aria-label", `All pairs, ${upward} against ${across}; marked: ${text}. ${sentence}`);
     tables.replaceChildren(
       ...[upward, across]
         .filter((measure, place, both) => both.indexOf(measure) === place)
         .map((measure) => {
           const { node, fill } = table(`Largest of ${measure}`, ["pair", ...data.names]);
           const best = ranked(data, text, measure).slice(0, COUNT),
-            values = ({ word, at }) => data.names.map((one) => number(data.value(one, word, at)));
+            values = ({ word, at }) => data.names.map((name) => number(data.value(name, word, at)));
           fill(best.map((pair) => [name(pair), ...values(pair)]));
           return node;
         }),

@@ -162,23 +162,23 @@ export function render({ model, el }) {
 
   function draw() {
     const [W1, W2, logits] = ["hidden", "heads", "logits"].map((name) => model.get(name));
-    const found = solve(W1, W2, logits);
-    reach = fitting([...found.teacher, ...found.student]);
-    const spoken = `The student's class column is off by ${number(found.angle, 0)} degrees.`;
+    const solution = solve(W1, W2, logits);
+    reach = fitting([...solution.teacher, ...solution.student]);
+    const spoken = `The student's class column is off by ${number(solution.angle, 0)} degrees.`;
     for (const place of [0, 1]) hidden.place(place, column(W1, place), spoken);
     for (const place of [0, 1, 2]) {
       const used = place <= logits;
       heads.place(place, used ? column(W2, place) : null, spoken);
-      results.place(`teacher ${place}`, used ? column(found.teacher, place) : null);
-      results.place(place, used ? column(found.student, place) : null);
+      results.place(`teacher ${place}`, used ? column(solution.teacher, place) : null);
+      results.place(place, used ? column(solution.student, place) : null);
     }
     fill([
-      ["angle between the class columns of A and A′", found.angle == null ? "–" : `${number(found.angle, 1)}°`],
-      ["error of the class column, relative to its length", number(found.error)],
-      ["share of the class head that passes the projector", number(found.share)],
+      ["angle between the class columns of A and A′", solution.angle == null ? "–" : `${number(solution.angle, 1)}°`],
+      ["error of the class column, relative to its length", number(solution.error)],
+      ["share of the class head that passes the projector", number(solution.share)],
     ]);
-    const { angle, error, share } = found;
-    assign(model, "result", { angle, error, share, student: found.student, teacher: found.teacher });
+    const { angle, error, share } = solution;
+    assign(model, "result", { angle, error, share, student: solution.student, teacher: solution.teacher });
   }
   for (const name of ["hidden", "heads"]) model.on(`change:${name}`, draw);
   follow(model, "logits", draw);

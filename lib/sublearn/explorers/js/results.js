@@ -22,18 +22,18 @@ export function choose(data, { factor, hue, measure, baseline, where }) {
   for (const second of hue === NONE ? [NONE] : data.factors[hue].levels) {
     const base = baseline === NONE ? null : values(baseline, second);
     for (const first of data.factors[factor].levels) {
-      const own = values(first, second);
-      if (!own.length || (base && first === baseline)) continue;
+      const chosen = values(first, second);
+      if (!chosen.length || (base && first === baseline)) continue;
       const partners = base && new Map(base.map(({ unit, value }) => [unit, value]));
       const points = base
-        ? own.filter(({ unit }) => partners.has(unit)).map(({ unit, value }) => value - partners.get(unit))
-        : own.map(({ value }) => value);
-      const repeated = new Set(own.map(({ unit }) => unit)).size < own.length;
-      rows.push({ level: first, hue: second, points, repeated, ...(base ? paired(own, base) : summary(points)) });
+        ? chosen.filter(({ unit }) => partners.has(unit)).map(({ unit, value }) => value - partners.get(unit))
+        : chosen.map(({ value }) => value);
+      const repeated = new Set(chosen.map(({ unit }) => unit)).size < chosen.length;
+      rows.push({ level: first, hue: second, points, repeated, ...(base ? paired(chosen, base) : summary(points)) });
     }
   }
   const order = data.factors[factor].levels;
-  return rows.sort((one, other) => order.indexOf(one.level) - order.indexOf(other.level));
+  return rows.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
 
 const number = (value) => (value == null ? "–" : Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
@@ -61,9 +61,9 @@ function drawRows(svg, width, rows, { label, hues, difference }) {
   let [least, most] = [Math.min(...every), Math.max(...every)];
   if (difference) [least, most] = [Math.min(least, 0), Math.max(most, 0)];
   else if (least >= 0 && most <= 1) [least, most] = [0, 1];
-  const room = 0.04 * (most - least || 1);
-  const at = (value) => left + ((value - least + room) / (most - least + 2 * room)) * (right - left);
-  const parts = ticks([least - room, most + room], narrow ? 4 : 6).flatMap((value) => [
+  const margin = 0.04 * (most - least || 1);
+  const at = (value) => left + ((value - least + margin) / (most - least + 2 * margin)) * (right - left);
+  const parts = ticks([least - margin, most + margin], narrow ? 4 : 6).flatMap((value) => [
     drawn("line", { x1: at(value), x2: at(value), y1: 4, y2: inner }),
     drawn("text", { x: at(value), y: inner + 16, "text-anchor": "middle" }, String(Number(value.toPrecision(6)))),
   ]);
@@ -84,8 +84,8 @@ function drawRows(svg, width, rows, { label, hues, difference }) {
       narrow ? { x: left, y: y - 12 } : { x: left - 10, y: y + 4, "text-anchor": "end" },
       title,
     );
-    row.points.forEach((value, one) =>
-      front.append(drawn("circle", { cx: at(value), cy: y + ((one % 5) - 2) * 1.6, r: 2.6, class: `single` })),
+    row.points.forEach((value, point) =>
+      front.append(drawn("circle", { cx: at(value), cy: y + ((point % 5) - 2) * 1.6, r: 2.6, class: `single` })),
     );
     if (row.low != null)
       front.append(
@@ -107,7 +107,7 @@ export function render({ model, el }) {
   const svg = drawn("svg", { role: "img" }),
     wide = element("div", { class: "explorer-wide" }, svg),
     controls = element("div", { class: "explorer-controls" });
-  const words = element("p", { class: "explorer-note" }),
+  const note = element("p", { class: "explorer-note" }),
     body = element("div");
   const several = names.filter((name) => data.factors[name].levels.length > 1);
   const file = () => {
@@ -119,7 +119,7 @@ export function render({ model, el }) {
   el.append(
     element("p", { class: "explorer-title" }, model.get("title")),
     controls,
-    words,
+    note,
     wide,
     folded("The numbers", body),
     button("Download the rows (CSV)", file),
@@ -138,13 +138,13 @@ export function render({ model, el }) {
       model.set("baseline", NONE);
     const rest = several.filter((name) => name !== factor && name !== model.get("hue"));
     const filters = rest.map((name) => {
-      const own = {
+      const filter = {
         get: () => model.get("where")[name],
         set: (_, value) => model.set("where", { ...model.get("where"), [name]: value }),
         save_changes: () => model.save_changes(),
         on() {},
       };
-      return select(own, `where ${name}`, name, data.factors[name].levels);
+      return select(filter, `where ${name}`, name, data.factors[name].levels);
     });
     const quiet = {
       get: (name) => model.get(name),
@@ -164,20 +164,20 @@ export function render({ model, el }) {
   }
 
   function draw() {
-    const asked = Object.fromEntries(
+    const choice = Object.fromEntries(
       ["factor", "hue", "measure", "baseline", "where"].map((name) => [name, model.get(name)]),
     );
-    const rows = choose(data, asked),
-      hues = asked.hue === NONE ? [NONE] : data.factors[asked.hue].levels,
-      difference = asked.baseline !== NONE;
+    const rows = choose(data, choice),
+      hues = choice.hue === NONE ? [NONE] : data.factors[choice.hue].levels,
+      difference = choice.baseline !== NONE;
     const counts = rows.map(({ n }) => n),
       n = Math.min(...counts) === Math.max(...counts) ? counts[0] : `${Math.min(...counts)} to ${Math.max(...counts)}`;
-    const label = difference ? `${asked.measure}, minus that of ${asked.baseline}` : asked.measure;
-    const told = (row) => `${row.level} ${hues.length > 1 ? row.hue : ""} ${number(row.mean)}`;
+    const label = difference ? `${choice.measure}, minus that of ${choice.baseline}` : choice.measure;
+    const describe = (row) => `${row.level} ${hues.length > 1 ? row.hue : ""} ${number(row.mean)}`;
     const unit = model.get("unit");
     const faulty = rows.some(({ repeated }) => repeated),
       single = Math.max(0, ...rows.map((row) => row.single || 0));
-    words.textContent = rows.length
+    note.textContent = rows.length
       ? `Points are means over n = ${n} ${unit}, bars are 95 % t intervals, faint dots are single ${unit}.` +
         (difference ? " Differences are paired." : "") +
         (single ? ` ${single} without a partner are left out.` : "") +
@@ -186,8 +186,8 @@ export function render({ model, el }) {
     if (!rows.length) svg.replaceChildren();
     if (width && rows.length) drawRows(svg, width, rows, { label, hues, difference });
     const head = [
-      asked.factor,
-      ...(hues.length > 1 ? [asked.hue] : []),
+      choice.factor,
+      ...(hues.length > 1 ? [choice.hue] : []),
       difference ? "difference" : "mean",
       "low",
       "high",
@@ -205,7 +205,7 @@ export function render({ model, el }) {
       ]),
     );
     body.replaceChildren(node);
-    svg.setAttribute("aria-label", `${label} by ${asked.factor}: ${rows.map(told).join("; ")}`);
+    svg.setAttribute("aria-label", `${label} by ${choice.factor}: ${rows.map(describe).join("; ")}`);
     assign(
       model,
       "shown",

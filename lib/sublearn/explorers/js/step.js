@@ -1,13 +1,14 @@
 // Theorem 1 as a picture: the teacher's step, what the student makes of it, and the sign of their inner product.
 
 import { plane } from "./arrows.js";
-import { assign, button, element, follow, radios, table } from "./controls.js";
+import { assign, button, element, radios, table } from "./controls.js";
 import { imitation } from "./linear.js";
 
+const TRAITS = ["step", "teacher_head", "student_head", "start"];
 const PRESETS = [
-  ["toward", { step: [1.5, 0.5], seen: [0.5, 1.4], own: [-0.9, 0.8] }],
-  ["nothing seen", { step: [0.8, 1], seen: [1, -0.8], own: [-0.3, 1] }],
-  ["away", { step: [1.3, 0.5], seen: [0.9, 0.4], own: [-1, 0.5], start: "other" }],
+  ["toward", { step: [1.5, 0.5], teacher_head: [0.5, 1.4], student_head: [-0.9, 0.8] }],
+  ["nothing seen", { step: [0.8, 1], teacher_head: [1, -0.8], student_head: [-0.3, 1] }],
+  ["away", { step: [1.3, 0.5], teacher_head: [0.9, 0.4], student_head: [-1, 0.5], start: "other" }],
 ];
 
 export function render({ model, el }) {
@@ -16,8 +17,14 @@ export function render({ model, el }) {
     arrows: [
       { key: "line", name: "", look: "guide", line: true },
       { key: "moved", name: "student", look: "student" },
-      { key: "seen", name: "a", look: "third", label: "Teacher's auxiliary head", drag: put("seen") },
-      { key: "own", name: "a′", look: "control", label: "Student's auxiliary head", drag: put("own") },
+      { key: "teacher_head", name: "a", look: "third", label: "Teacher's auxiliary head", drag: put("teacher_head") },
+      {
+        key: "student_head",
+        name: "a′",
+        look: "control",
+        label: "Student's auxiliary head",
+        drag: put("student_head"),
+      },
       { key: "step", name: "teacher", look: "teacher", label: "Teacher's step", drag: put("step") },
     ],
   });
@@ -55,9 +62,9 @@ export function render({ model, el }) {
   );
 
   function draw() {
-    const [step, seen, own, start] = ["step", "seen", "own", "start"].map((name) => model.get(name));
-    const head = start === "same" ? seen : own;
-    const { moved, inner, report } = imitation(step, seen, head);
+    const [step, teacherHead, studentHead, start] = TRAITS.map((name) => model.get(name));
+    const head = start === "same" ? teacherHead : studentHead;
+    const { moved, inner, report } = imitation(step, teacherHead, head);
     const sign =
       inner > 1e-9
         ? "positive: the student moves the teacher's way"
@@ -67,8 +74,8 @@ export function render({ model, el }) {
     const spoken = `The inner product is ${sign}.`;
     view.place("line", head);
     view.place("moved", moved);
-    view.place("seen", seen, spoken);
-    view.place("own", start === "same" ? null : own, spoken);
+    view.place("teacher_head", teacherHead, spoken);
+    view.place("student_head", start === "same" ? null : studentHead, spoken);
     view.place("step", step, spoken);
     fill([
       ["what the auxiliary logit reports, ⟨step, a⟩", report.toFixed(2)],
@@ -76,6 +83,6 @@ export function render({ model, el }) {
     ]);
     assign(model, "result", { moved, inner, report });
   }
-  for (const name of ["step", "seen", "own"]) model.on(`change:${name}`, draw);
-  follow(model, "start", draw);
+  for (const name of TRAITS) model.on(`change:${name}`, draw);
+  draw();
 }

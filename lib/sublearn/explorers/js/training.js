@@ -7,6 +7,7 @@ import { components, correlation, project } from "./components.js";
 import {
   adam,
   backward,
+  buffers,
   CLASSES,
   copy,
   crossEntropy,
@@ -14,7 +15,6 @@ import {
   forward,
   initial,
   PIXELS,
-  room,
   squaredError,
   update,
 } from "./network.js";
@@ -57,38 +57,38 @@ export function laboratory(digits, space) {
   }
   const base = space.mark();
   const tests = digits.testLabels.length,
-    taught = new Map();
+    teachers = new Map();
   const labels = new Uint8Array(BATCH);
   let config, run;
 
-  function configure(asked) {
-    config = { ...DEFAULTS, ...asked };
+  function configure(settings) {
+    config = { ...DEFAULTS, ...settings };
     space.reset(base);
     const { seed, width, aux_dim } = config;
     const start = initial(space, seed, "start", width, aux_dim),
-      own = initial(space, seed, "own start", width, aux_dim);
+      ownStart = initial(space, seed, "own start", width, aux_dim);
     const parts = { hidden0: "hidden", hidden1: "hidden" };
-    const mix = (part) => [own, config.shared.includes(parts[part] || part) ? config.perturbation : 1];
-    run = { phase: "teacher", step: 0, points: [], loss: 0, begun: false, start, teacher: copy(start) };
+    const mix = (part) => [ownStart, config.shared.includes(parts[part] || part) ? config.perturbation : 1];
+    run = { phase: "teacher", step: 0, points: [], loss: 0, start, teacher: copy(start) };
     run.student = { network: copy(start, mix) };
     run.control = { network: initial(space, seed, "control start", width, aux_dim) };
     run.inputs = space.zeros(BATCH * PIXELS);
-    run.room = { teacher: room(start, BATCH), test: room(start, tests) };
-    run.memory = adam(run.teacher, ["hidden0", "hidden1", "class_head"]);
-    for (const pupil of [run.student, run.control]) {
-      pupil.room = room(start, BATCH);
-      pupil.memory = adam(pupil.network, ["hidden0", "hidden1", "aux_head"]);
+    run.buffers = { teacher: buffers(start, BATCH), test: buffers(start, tests) };
+    run.optimizer = adam(run.teacher, ["hidden0", "hidden1", "class_head"]);
+    for (const state of [run.student, run.control]) {
+      state.buffers = buffers(start, BATCH);
+      state.optimizer = adam(state.network, ["hidden0", "hidden1", "aux_head"]);
     }
-    const known = taught.get(`${seed} ${width}`);
-    if (known) recall(known);
+    const saved = teachers.get(`${seed} ${width}`);
+    if (saved) restore(saved);
   }
 
-  function recall(known) {
-    for (const [part, { weight, bias }] of Object.entries(known)) {
+  function restore(saved) {
+    for (const [part, { weight, bias }] of Object.entries(saved)) {
       run.teacher[part].weight.set(weight);
       run.teacher[part].bias.set(bias);
     }
-    graduate();
+    finishTeacher();
   }
 
   function fillDigits(number) {
@@ -106,65 +106,65 @@ export function laboratory(digits, space) {
     for (let at = 0; at < BATCH * PIXELS; at++) run.inputs[at] = 2 * uniform(stream, at) - 1;
   }
 
-  function teach() {
+  function teacherStep() {
     fillDigits(run.step);
-    forward(run.teacher, run.inputs, run.room.teacher, HEAD);
-    run.loss = crossEntropy(run.room.teacher, labels);
-    backward(run.teacher, run.inputs, run.room.teacher, "class_head");
-    update(run.teacher, run.room.teacher.gradient, run.memory, TEACHER.lr);
+    forward(run.teacher, run.inputs, run.buffers.teacher, HEAD);
+    run.loss = crossEntropy(run.buffers.teacher, labels);
+    backward(run.teacher, run.inputs, run.buffers.teacher, "class_head");
+    update(run.teacher, run.buffers.teacher.gradient, run.optimizer, TEACHER.lr);
     run.step += 1;
-    if (run.step === TEACHER.steps) graduate();
+    if (run.step === TEACHER.steps) finishTeacher();
   }
 
-  // The teacher is ready: note what it knows, and begin with the students.
-  function graduate() {
+  // The teacher is ready: keep its weights, and begin with the students.
+  function finishTeacher() {
     const saved = Object.fromEntries(
-      run.memory.parts.map((part) => {
+      run.optimizer.parts.map((part) => {
         const { weight, bias } = run.teacher[part];
         return [part, { weight: weight.slice(), bias: bias.slice() }];
       }),
     );
-    taught.set(`${config.seed} ${config.width}`, saved);
+    teachers.set(`${config.seed} ${config.width}`, saved);
     run.teacherAccuracy = accuracy(run.teacher);
-    run.axes = components(run.room.test.second, tests, config.width);
-    run.map = project(run.axes, run.room.test.second, tests);
+    run.axes = components(run.buffers.test.second, tests, config.width);
+    run.map = project(run.axes, run.buffers.test.second, tests);
     run.ceiling = accuracy({ ...run.teacher, class_head: run.start.class_head });
     Object.assign(run, { phase: "student", step: 0, loss: 0 });
     check();
   }
 
   function accuracy(network) {
-    forward(network, kept.test, run.room.test, HEAD);
+    forward(network, kept.test, run.buffers.test, HEAD);
     let right = 0;
-    for (let i = 0; i < tests; i++) right += largest(run.room.test.class_head, i) === digits.testLabels[i];
+    for (let i = 0; i < tests; i++) right += largest(run.buffers.test.class_head, i) === digits.testLabels[i];
     return right / tests;
   }
 
-  function answers() {
+  function predictions() {
     const chosen = Array.from({ length: CLASSES }, (_, digit) => digits.testLabels.indexOf(digit));
-    return chosen.map((place) => largest(run.room.test.class_head, place));
+    return chosen.map((place) => largest(run.buffers.test.class_head, place));
   }
 
   function check() {
-    for (const pupil of [run.student, run.control]) {
-      pupil.accuracy = accuracy(pupil.network);
-      pupil.answers = answers();
-      pupil.map = project(run.axes, run.room.test.second, tests);
-      pupil.agreement = [0, 1].map((axis) => correlation(pupil.map, run.map, axis));
+    for (const state of [run.student, run.control]) {
+      state.accuracy = accuracy(state.network);
+      state.predictions = predictions();
+      state.map = project(run.axes, run.buffers.test.second, tests);
+      state.agreement = [0, 1].map((axis) => correlation(state.map, run.map, axis));
     }
     run.points.push([run.step, run.student.accuracy, run.control.accuracy]);
   }
 
-  function distill() {
+  function studentStep() {
     if (config.inputs === "digits") fillDigits(AFTER_TEACHER + run.step);
     else fillNoise(run.step);
     const measure = config.loss === "kl" ? divergence : squaredError;
-    forward(run.teacher, run.inputs, run.room.teacher, AUX);
-    for (const pupil of [run.student, run.control]) {
-      forward(pupil.network, run.inputs, pupil.room, AUX);
-      pupil.loss = measure(pupil.room, run.room.teacher.aux_head, config.aux_dim);
-      backward(pupil.network, run.inputs, pupil.room, "aux_head");
-      update(pupil.network, pupil.room.gradient, pupil.memory, config.lr);
+    forward(run.teacher, run.inputs, run.buffers.teacher, AUX);
+    for (const state of [run.student, run.control]) {
+      forward(state.network, run.inputs, state.buffers, AUX);
+      state.loss = measure(state.buffers, run.buffers.teacher.aux_head, config.aux_dim);
+      backward(state.network, run.inputs, state.buffers, "aux_head");
+      update(state.network, state.buffers.gradient, state.optimizer, config.lr);
     }
     run.loss = run.student.loss;
     run.step += 1;
@@ -173,21 +173,21 @@ export function laboratory(digits, space) {
   }
 
   function step() {
-    if (run.phase === "teacher") teach();
-    else if (run.phase === "student") distill();
+    if (run.phase === "teacher") teacherStep();
+    else if (run.phase === "student") studentStep();
   }
 
   // What a reader can see of the run now; the maps (test digits x 2) lie in the plane of the teacher's features.
   function snapshot() {
     const { phase, step, loss, points, ceiling, axes } = run;
-    const seen = (one) => ({ accuracy: one.accuracy, answers: one.answers, map: one.map, agreement: one.agreement });
+    const visible = ({ accuracy, predictions, map, agreement }) => ({ accuracy, predictions, map, agreement });
     const tile =
       phase === "teacher" || step === 0
         ? null
         : {
             input: Array.from(run.inputs.subarray(0, PIXELS)),
-            teacher: Array.from(run.room.teacher.aux_head.subarray(0, config.aux_dim)),
-            student: Array.from(run.student.room.aux_head.subarray(0, config.aux_dim)),
+            teacher: Array.from(run.buffers.teacher.aux_head.subarray(0, config.aux_dim)),
+            student: Array.from(run.student.buffers.aux_head.subarray(0, config.aux_dim)),
           };
     return {
       config,
@@ -200,8 +200,8 @@ export function laboratory(digits, space) {
       teacher: run.teacherAccuracy,
       map: run.map,
       variance: axes?.share,
-      student: seen(run.student),
-      control: seen(run.control),
+      student: visible(run.student),
+      control: visible(run.control),
     };
   }
 
