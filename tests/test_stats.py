@@ -264,7 +264,7 @@ def test_models_needed_against_statsmodels():
 
 
 def test_power_counts_the_tail_that_scipy_can_compute():
-    # two pairs have a power of 0.42 to 0.63; the tail below is 0, and scipy gives nan for a third of them
+    # two pairs have a power of 0.42 to 0.63; the tail below is 0, and often nan in scipy
     for effect in np.linspace(5, 8, 50):
         assert stats.models_needed(effect, 1, paired_correlation=0.5) == 3
 
