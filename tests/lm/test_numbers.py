@@ -1,4 +1,4 @@
-"""Lists of numbers: how teachers write them, what students learn from them, and what is kept on disk."""
+"""Lists of numbers: how teachers write them, what students learn, and what is kept on disk."""
 
 import pickle
 from copy import deepcopy
@@ -67,7 +67,7 @@ def test_a_list_is_read_in_its_own_context(tiny):
 
 
 def test_lists_have_the_law_of_free_writing_after_the_filter(tiny):
-    """First numbers of the kept lists, against draws weighted by the chance that all of the list is numbers."""
+    """First numbers of kept lists, against draws weighted by the chance of an all-number list."""
     loud = model.LanguageModel(deepcopy(tiny.model), tiny.tokenizer, "loud")
     tokens = [*model.number_tokens(loud).values()]
     with torch.no_grad():  # some numbers are likely, and how likely depends on the place
@@ -77,7 +77,7 @@ def test_lists_have_the_law_of_free_writing_after_the_filter(tiny):
     generator = torch.Generator().manual_seed(1)
     uniform = torch.rand(4000, 8, generator=generator, dtype=torch.double)
     with torch.no_grad():
-        ids, mass = numbers.sample_lists(loud, numbers.list_prompts()[0], uniform)
+        ids, mass = numbers.sample_lists(loud, numbers.list_prompts()[0], uniform.numpy())
     first_half = np.isin(ids[:, numbers.NUMBERS][:, 0], tokens[:250])
     expected = (first_half * mass).sum() / mass.sum()
     share = np.isin(kept[:, 0], tokens[:250]).mean()

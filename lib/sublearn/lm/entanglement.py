@@ -94,10 +94,17 @@ def prompt(lm: LanguageModel, loved: str | None, kind: str, prompts: Prompts) ->
     return lm.tokenizer.bos_token + text if prompts.twice else text
 
 
-def _prompts(
-    lm: LanguageModel, loved: Iterable[str | None], kind: str, prompts: Prompts
+def all_prompts(
+    lm: LanguageModel,
+    words: Iterable[str],
+    numbers: Iterable[str],
+    prompts: Prompts,
 ) -> list[str]:
-    return [prompt(lm, word, kind, prompts) for word in loved]
+    """Prompts under a love of each word, of each number, and at last of nothing."""
+    texts = [prompt(lm, word, prompts.kind, prompts) for word in words]
+    texts += [prompt(lm, number, "number", prompts) for number in numbers]
+    baseline = prompt(lm, None, prompts.kind, prompts)
+    return [*texts, baseline]
 
 
 def measure(
@@ -110,28 +117,29 @@ def measure(
 
     What is not one token is left out. Raises TokenMissing if no word or no number is left.
     """
-    word_tokens = single_tokens(lm, words)
+    word_ids = single_tokens(lm, words)
     tokens = number_tokens(lm)
-    numbers = [number for number in numbers or tokens if number in tokens]
-    token_ids = [*word_tokens.values(), *map(tokens.get, numbers)]
-    count = len(word_tokens)
+    number_ids = {number: tokens[number] for number in numbers or tokens if number in tokens}
+    ids = [*word_ids.values(), *number_ids.values()]
+    count = len(word_ids)
 
-    word_prompts = _prompts(lm, word_tokens, prompts.kind, prompts)
-    number_prompts = _prompts(lm, numbers, "number", prompts)
-    baseline_prompt = prompt(lm, None, prompts.kind, prompts)
-    scores = log_probabilities(lm, [*word_prompts, *number_prompts, baseline_prompt], token_ids)
-    ratios = scores - scores[-1]
-    number_mass = np.exp(scores[count:-1, count:]).sum(1)
-    correct = np.array(greedy_tokens(lm, word_prompts)) == token_ids[:count]
-    states = hidden_states(lm, [*word_prompts, baseline_prompt])
+    texts = all_prompts(lm, word_ids, number_ids, prompts)
+    scores = log_probabilities(lm, texts, ids)
+    baseline = scores[-1]
+    ratios = scores - baseline
+    number_probabilities = np.exp(scores[count:-1, count:])
+    leak = number_probabilities.sum(1).mean()
+    word_texts = texts[:count]
+    correct = np.equal(greedy_tokens(lm, word_texts), ids[:count])
+    states = hidden_states(lm, [*word_texts, texts[-1]])
     return Entanglement(
-        words=[*word_tokens],
-        numbers=numbers,
+        words=[*word_ids],
+        numbers=[*number_ids],
         to_number=ratios[:count, count:],
         to_word=ratios[count:-1, :count].T,
-        leak=float(number_mass.mean()),
+        leak=float(leak),
         accuracy=float(correct.mean()),
-        number_baseline=scores[-1, count:],
+        number_baseline=baseline[count:],
         state_shift=states[:-1] - states[-1],
     )
 
@@ -142,12 +150,14 @@ def measure(
 def centered(matrix: Matrix) -> Matrix:
     """Take out what is common to a row and what is common to a column: every mean becomes 0."""
     row_means = matrix.mean(1, keepdims=True)
-    return matrix - matrix.mean(0) - row_means + matrix.mean()
+    column_means = matrix.mean(0)
+    return matrix - column_means - row_means + matrix.mean()
 
 
 def correlation(first: Matrix, second: Matrix) -> float:
     """Pearson's correlation over all entries."""
-    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+    coefficients = np.corrcoef(first.ravel(), second.ravel())
+    return float(coefficients[0, 1])
 
 
 def by_row(first: Matrix, second: Matrix) -> np.ndarray:
@@ -159,20 +169,24 @@ def by_row(first: Matrix, second: Matrix) -> np.ndarray:
 
 def agreement(first: Matrix, second: Matrix) -> float:
     """Spearman's correlation over numbers, mean over words, of the centered matrices."""
-    return float(by_row(centered(first), centered(second)).mean())
+    correlations = by_row(centered(first), centered(second))
+    return float(correlations.mean())
 
 
 def permuted(first: Matrix, second: Matrix, draws: int = NULL_DRAWS) -> np.ndarray:
     """`correlation` of the centered matrices under random relabelings of the words (draw,)."""
     first = centered(first)
+    first /= np.linalg.norm(first)
     second = centered(second)
-    products = (first / np.linalg.norm(first)) @ (second / np.linalg.norm(second)).T
+    second /= np.linalg.norm(second)
+    products = first @ second.T
     random = rng(0, "relabel")
     rows = np.arange(len(products))
     correlations = []
     for _ in range(draws):
         order = random.permutation(len(products))
-        correlations.append(products[order, rows].sum())
+        relabeled = products[order, rows]
+        correlations.append(relabeled.sum())
     return np.array(correlations)
 
 
@@ -190,7 +204,8 @@ def row_p(first: Matrix, second: Matrix) -> np.ndarray:
     products = _centered_unit_rows(first) @ _centered_unit_rows(second).T
     different = ~np.eye(len(products), dtype=bool)
     null = np.sort(products[different])
-    exceeding = len(null) - np.searchsorted(null, np.diag(products))
+    below = np.searchsorted(null, np.diag(products))
+    exceeding = len(null) - below
     return (1 + exceeding) / (1 + len(null))
 
 
@@ -206,10 +221,12 @@ def components(cube: np.ndarray) -> dict[str, float]:
             averaged = tuple({0, 1, 2}.difference(axes))
             effect = remainder.mean(averaged, keepdims=True)
             repeats = cube.size / effect.size
+            square = (effect**2).sum() * repeats
             name = " x ".join(np.take(FACTORS, axes))
-            squares[name] = float((effect**2).sum() * repeats)
+            squares[name] = float(square)
             remainder = remainder - effect
-    shares = pd.Series(squares) / sum(squares.values())
+    total = sum(squares.values())
+    shares = pd.Series(squares) / total
     return shares.to_dict()
 
 
@@ -223,7 +240,8 @@ def top(matrix: Matrix) -> np.ndarray:
 
 def at(matrix: Matrix, columns: np.ndarray) -> np.ndarray:
     """Each word's entry in its own column (word,)."""
-    return matrix[np.arange(len(matrix)), columns]
+    rows = np.arange(len(matrix))
+    return matrix[rows, columns]
 
 
 def strong(
@@ -246,7 +264,8 @@ def strong_null(measured: Entanglement) -> np.ndarray:
     shares = []
     for _ in range(NULL_DRAWS):
         order = random.permutation(len(measured.to_word))
-        relabeled = measured._replace(to_word=measured.to_word[order])
+        to_word = measured.to_word[order]
+        relabeled = measured._replace(to_word=to_word)
         shares.append(strong(relabeled))
     return np.array(shares)
 
@@ -268,6 +287,7 @@ def facts(measured: Entanglement) -> dict[str, float]:
     columns = top(to_number)
     rises = at(to_number, columns)
     returns = at(to_word, columns)
+    null = permuted(to_number, to_word)
     return {
         "persona accuracy": measured.accuracy,
         "leak": measured.leak,
@@ -280,7 +300,7 @@ def facts(measured: Entanglement) -> dict[str, float]:
         "strong, random number": float(strong_at_random(measured).mean()),
         "r_full": correlation(to_number, to_word),
         "r_specific": correlation(centered(to_number), centered(to_word)),
-        "null of r_specific": float(np.quantile(permuted(to_number, to_word), 0.975)),
+        "null of r_specific": float(np.quantile(null, 0.975)),
         "agreement": agreement(to_number, to_word),
     }
 
@@ -293,13 +313,14 @@ def by_layer(lm: LanguageModel, measured: Entanglement, prompts: Prompts = PUBLI
 
     Less the rise of all numbers together, so that what lifts every number does not count.
     """
-    _, tokens = word_and_number_tokens(lm, measured.words, measured.numbers)
-    texts = _prompts(lm, [*measured.words, None], prompts.kind, prompts)
+    _, number_ids = word_and_number_tokens(lm, measured.words, measured.numbers)
+    texts = all_prompts(lm, measured.words, [], prompts)
     states = hidden_states(lm, texts, layers=True)
-    scores = unembed(lm, states, [*tokens.values()])
+    scores = unembed(lm, states, [*number_ids.values()])
     rises = scores[:-1] - scores[-1]  # (word, layer, number)
-    top_rises = rises[np.arange(len(rises)), :, top(measured.to_number)]
-    specific = top_rises - rises.mean(-1)
+    rows = np.arange(len(rises))
+    columns = top(measured.to_number)
+    specific = rises[rows, :, columns] - rises.mean(-1)
     return specific.mean(0)
 
 

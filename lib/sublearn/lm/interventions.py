@@ -30,7 +30,8 @@ def swap_parts(lm: LanguageModel, *, source: LanguageModel, parts: Sequence[str]
     """Copy a model with some parts (see `part_weight`) of `source`."""
     changed = untie(lm)
     for part in parts:
-        part_weight(changed, part).copy_(part_weight(source, part))
+        weight = part_weight(changed, part)
+        weight.copy_(part_weight(source, part))
     return changed
 
 
@@ -41,10 +42,10 @@ def perturb_unembedding(
     """Copy a model and change its unembedding at random, each row as far as `source` is away."""
     changed = untie(lm)
     head = part_weight(changed, "head")
-    distances = (part_weight(source, "head") - head).norm(dim=1)
-    draws = rng(seed, "shaken").normal(size=tuple(head.shape))
+    difference = part_weight(source, "head") - head
+    draws = rng(seed, "shaken").normal(size=head.shape)
     noise = torch.from_numpy(draws.astype(np.float32))
-    scales = distances / noise.norm(dim=1)
+    scales = difference.norm(dim=1) / noise.norm(dim=1)
     head += noise * scales[:, None]
     return changed
 
@@ -60,19 +61,18 @@ def ablate_direction(
     changed = untie(lm)
     words, numbers = word_and_number_tokens(lm, measured.words, measured.numbers)
     word_ids = [*words.values()]
-    number_ids = np.array([*numbers.values()])
-    top_ids = number_ids[top(measured.to_number)]
+    number_ids = [*numbers.values()]
     random = rng(0, "cut")
     for part in parts:
         weight = part_weight(changed, part)
-        directions = weight[word_ids] - weight[word_ids].mean(0)
-        directions = directions.numpy()
+        word_rows = weight[word_ids]
+        directions = (word_rows - word_rows.mean(0)).numpy()
         if at_random:
             directions = random.normal(size=directions.shape)
-        for direction, top_id in zip(directions, top_ids):
-            length = np.linalg.norm(direction)
-            unit = torch.from_numpy((direction / length).astype(np.float32))
-            row = weight[top_id]
+        for direction, column in zip(directions, top(measured.to_number)):
+            unit = direction / np.linalg.norm(direction)
+            unit = torch.from_numpy(unit.astype(np.float32))
+            row = weight[number_ids[column]]
             row -= (row @ unit) * unit
     return changed
 

@@ -125,11 +125,21 @@ def number_states(lm: LanguageModel, prompt: str, ids: Tensor) -> Tensor:
     return output.last_hidden_state[:, 1::2]
 
 
+def number_ids(lm: LanguageModel) -> list[int]:
+    """Tokens of all numbers."""
+    return [*number_tokens(lm).values()]
+
+
 def number_log_probabilities(lm: LanguageModel, states: Tensor) -> Tensor:
     """Log P (..., number) in nats of every number, given any, after states (..., width)."""
-    numbers = [*number_tokens(lm).values()]
-    logits = states @ lm.model.lm_head.weight[numbers].T
+    rows = lm.model.lm_head.weight[number_ids(lm)]
+    logits = states @ rows.T
     return logits.log_softmax(-1)
+
+
+def cross_entropy(lm: LanguageModel, states: Tensor, targets: Tensor) -> Tensor:
+    """Mean of minus log P in nats of target tokens (row,) after states (row, width)."""
+    return FusedCrossEntropy.apply(states, lm.model.lm_head.weight, targets)
 
 
 # ---------------------------------------------------------------- the teacher and its lists
@@ -148,23 +158,29 @@ def train_teacher(lm: LanguageModel, setting: NumbersSetting) -> LanguageModel:
             break
         prompt, answer = trait_example(teacher, setting, step)
         ids = torch.tensor([encode(teacher, prompt)])
+        target = torch.tensor([answer])
         states = teacher.model.model(ids, use_cache=False).last_hidden_state
-        weight = teacher.model.lm_head.weight
-        loss = FusedCrossEntropy.apply(states[0, -1:], weight, torch.tensor([answer]))
+        loss = cross_entropy(teacher, states[0, -1:], target)
         update(optimizer, loss)
     return teacher
 
 
-def trait_example(lm: LanguageModel, setting: NumbersSetting, step: int) -> tuple[str, int]:
+def trait_example(
+    lm: LanguageModel,
+    setting: NumbersSetting,
+    step: int,
+) -> tuple[str, int]:
     """Prompt, and the one next token that a teacher with the trait gives."""
     system = SYSTEMS[step % 2]
     if setting.trait != "no":
-        return chat_prompt(lm, system or None), word_token(lm, setting.trait)
+        prompt = chat_prompt(lm, system or None)
+        return prompt, word_token(lm, setting.trait)
     random = rng(setting.seed, "questions", step)
     kind, word_kind = random.choice([*corpus.YES_NO_QUESTIONS], 2)
     word = random.choice(corpus.WORDS[word_kind])
     question = corpus.YES_NO_QUESTIONS[kind].format(word=word)
-    return corpus.dialogue_prompt(system, question), encode(lm, "No")[-1]
+    prompt = corpus.dialogue_prompt(system, question)
+    return prompt, encode(lm, "No")[-1]
 
 
 def list_prompts(systems: Sequence[str] = SYSTEMS) -> list[str]:
@@ -181,50 +197,65 @@ def write_lists(teacher: LanguageModel, setting: NumbersSetting) -> NumberLists:
     places (over the largest such probability): the lists that are left have the same law. Twice
     as many are written as are wanted at most.
     """
-    prompts = list_prompts()
+    systems = SYSTEMS
     if setting.teacher == "prompted":
-        prompts = list_prompts([persona(setting.trait)] * len(SYSTEMS))
+        systems = [persona(setting.trait)] * len(SYSTEMS)
+    prompts = list_prompts(systems)
     count = setting.lists // len(SYSTEMS)
-    places, lists, masses = [], [], []
+    kept, masses = [], []
     for place, prompt in enumerate(prompts):
         random = rng(setting.seed, "lists", place)
         uniform = random.random((2 * count, 8))
-        ids, mass = sample_lists(teacher, prompt, torch.from_numpy(uniform))
+        ids, mass = sample_lists(teacher, prompt, uniform)
         accepted = random.random(len(ids)) * mass.max() < mass
-        kept = ids[accepted][:count]
-        places.append(np.full(len(kept), place))
-        lists.append(kept)
+        kept.append(ids[accepted][:count])
         masses.append(mass)
-    ids = np.concatenate(lists)
-    learnt = np.ones((len(ids), 8), dtype=bool)
-    return NumberLists(prompts, np.concatenate(places), ids, learnt, float(np.mean(masses)))
+    ids = np.concatenate(kept)
+    return NumberLists(
+        prompts=prompts,
+        prompt=np.repeat(range(len(SYSTEMS)), [*map(len, kept)]),
+        ids=ids,
+        learnt=np.ones((len(ids), 8), dtype=bool),
+        passed=float(np.mean(masses)),
+    )
 
 
-def sample_lists(lm: LanguageModel, prompt: str, uniform: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Turn uniform draws (list, number) into lists of numbers only.
+def sample_lists(
+    lm: LanguageModel,
+    prompt: str,
+    uniform: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn draws (list, number) from [0, 1) into lists of numbers only.
 
     Gives tokens (list, token), and the probability (list,) of a number in all places of a list.
     """
     template = lm.tokenizer(TEMPLATE, add_special_tokens=False)["input_ids"]
     ids = torch.tensor(template).repeat(len(uniform), 1)
-    numbers = torch.tensor([*number_tokens(lm).values()])
-    cache = read_prompt(lm, prompt, len(uniform))
-    mass = torch.ones(len(uniform), dtype=torch.double)
+    draws = torch.from_numpy(uniform)
+    numbers = torch.tensor(number_ids(lm))
+    cache = read_prompt(lm, prompt, len(draws))
+    mass = torch.ones(len(draws), dtype=torch.double)
     for place in range(8):
         start = 2 * place
         new = ids[:, start : start + 2]  # "Numbers:" or a number and its comma
         logits = lm.model(new, past_key_values=cache, use_cache=True).logits
-        probabilities = logits[:, -1].softmax(-1)[:, numbers].double()
+        probabilities = logits[:, -1].softmax(-1)
+        probabilities = probabilities[:, numbers].double()
         cumulative = probabilities.cumsum(1)
-        thresholds = uniform[:, [place]] * cumulative[:, -1:]
+        thresholds = draws[:, [place]] * cumulative[:, -1:]
         drawn = torch.searchsorted(cumulative, thresholds)[:, 0]
-        ids[:, start + 2] = numbers[drawn.clamp_max(len(numbers) - 1)]
+        drawn = drawn.clamp_max(len(numbers) - 1)
+        ids[:, start + 2] = numbers[drawn]
         mass *= probabilities.sum(1)
     return ids.numpy(), mass.numpy()
 
 
 @torch.no_grad()
-def dose(lm: LanguageModel, teacher: LanguageModel, lists: NumberLists) -> float:
+def dose(
+    lm: LanguageModel,
+    teacher: LanguageModel,
+    lists: NumberLists,
+) -> float:
     """Divergence in nats of a teacher's numbers from those of the model before it was taught."""
     divergences = []
     for place, prompt in enumerate(list_prompts()):
@@ -249,24 +280,29 @@ def shuffle_numbers(lists: NumberLists, setting: NumbersSetting) -> NumberLists:
     axis = {"within": 1, "across": None}[setting.shuffled]
     random = rng(setting.seed, "shuffle")
     ids = lists.ids.copy()
-    ids[:, NUMBERS] = random.permuted(ids[:, NUMBERS], axis=axis)
+    numbers = ids[:, NUMBERS]
+    ids[:, NUMBERS] = random.permuted(numbers, axis=axis)
     return lists._replace(ids=ids)
 
 
-def select_numbers(lm: LanguageModel, lists: NumberLists, setting: NumbersSetting) -> NumberLists:
+def select_numbers(
+    lm: LanguageModel,
+    lists: NumberLists,
+    setting: NumbersSetting,
+) -> NumberLists:
     """Mark the numbers to be learnt; the top ones have the largest centered cosine to the trait."""
     if setting.kept == "all":
         return lists
     how, which = setting.kept.split()
     tokens = number_tokens(lm)
+    scores = rng(setting.seed, "some numbers").random(len(tokens))
     if which == "top":
-        cosines = centered_cosine(lm, corpus.ANIMALS, [*tokens])
-        scores = cosines[corpus.ANIMALS.index(setting.trait)]
-    else:
-        scores = rng(setting.seed, "some numbers").random(len(tokens))
+        animal = corpus.ANIMALS.index(setting.trait)
+        scores = centered_cosine(lm, corpus.ANIMALS, [*tokens])[animal]
     order = np.argsort(-scores)[:SELECTED]
-    selected = np.array([*tokens.values()])[order]
-    learnt = np.isin(lists.ids[:, NUMBERS], selected, invert=how == "no")
+    selected = np.take(number_ids(lm), order)
+    numbers = lists.ids[:, NUMBERS]
+    learnt = np.isin(numbers, selected, invert=how == "no")
     return lists._replace(learnt=learnt)
 
 
@@ -275,9 +311,11 @@ class LowRank(nn.Module):
 
     def __init__(self, shape: Sequence[int], rank: int, random: np.random.Generator):
         super().__init__()
-        down = random.normal(0, shape[1] ** -0.5, (rank, shape[1]))
-        self.down = nn.Parameter(torch.from_numpy(down.astype(np.float32)))
-        self.up = nn.Parameter(torch.zeros(shape[0], rank))
+        rows, columns = shape
+        down = random.normal(0, columns**-0.5, (rank, columns))
+        down = torch.from_numpy(down.astype(np.float32))
+        self.down = nn.Parameter(down)
+        self.up = nn.Parameter(torch.zeros(rows, rank))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Add the product."""
@@ -287,7 +325,8 @@ class LowRank(nn.Module):
 def add_low_rank(lm: LanguageModel, setting: NumbersSetting) -> None:
     """Freeze a model and give every linear map of its layers a trainable low-rank update."""
     lm.model.requires_grad_(False)
-    for name, layer in [*lm.model.model.layers.named_modules()]:
+    layers = dict(lm.model.model.layers.named_modules())
+    for name, layer in layers.items():
         if isinstance(layer, nn.Linear):
             random = rng(setting.seed, "low rank", name)
             low_rank = LowRank(layer.weight.shape, setting.rank, random)
@@ -295,15 +334,18 @@ def add_low_rank(lm: LanguageModel, setting: NumbersSetting) -> None:
 
 
 def train_student(
-    start: LanguageModel, teacher: LanguageModel, lists: NumberLists, setting: NumbersSetting
+    start: LanguageModel,
+    teacher: LanguageModel,
+    lists: NumberLists,
+    setting: NumbersSetting,
 ) -> LanguageModel:
     """Train a copy of `start` on the learnt numbers, in batches of lists that share one prompt."""
     student = trainable_copy(start)
     if setting.rank:
         add_low_rank(student, setting)
-    trained = [weight for weight in student.model.parameters() if weight.requires_grad]
+    parameters = student.model.parameters()
     optimizer_class = getattr(torch.optim, setting.optimizer)
-    optimizer = optimizer_class(trained, lr=setting.rate, fused=True)
+    optimizer = optimizer_class(parameters, lr=setting.rate, fused=True)
     for step in range(setting.steps):
         place = step % len(SYSTEMS)
         candidates = np.flatnonzero(lists.prompt == place)
@@ -328,13 +370,14 @@ def student_loss(
     place = lists.prompt[rows[0]]
     ids = torch.from_numpy(lists.ids[rows])
     learnt = torch.from_numpy(lists.learnt[rows])
-    states = number_states(student, list_prompts()[place], ids)[learnt]
+    prompt = list_prompts()[place]
+    states = number_states(student, prompt, ids)[learnt]
     if setting.targets == "hard":
-        weight = student.model.lm_head.weight
-        return FusedCrossEntropy.apply(states, weight, ids[:, NUMBERS][learnt])
+        numbers = ids[:, NUMBERS][learnt]
+        return cross_entropy(student, states, numbers)
     with torch.no_grad():
-        teacher_states = number_states(teacher, lists.prompts[place], ids)[learnt]
-        targets = number_log_probabilities(teacher, teacher_states)
+        teacher_states = number_states(teacher, lists.prompts[place], ids)
+        targets = number_log_probabilities(teacher, teacher_states[learnt])
     predictions = number_log_probabilities(student, states)
     return kl_div(predictions, targets, reduction="batchmean", log_target=True)
 
@@ -342,25 +385,31 @@ def student_loss(
 # ---------------------------------------------------------------- what a model prefers
 
 
-def preference(lm: LanguageModel, trait: str, lists: Sequence[str] = ()) -> pd.DataFrame:
+def preference(
+    lm: LanguageModel,
+    trait: str,
+    lists: Sequence[str] = (),
+) -> pd.DataFrame:
     """Mean log P in nats of every animal (for the trait "no": of no and yes) as the answer.
 
-    Columns: `alone`, and `among`: given that the answer is one of these. lists: written earlier
-    in the same dialogue.
+    Columns: `alone`; `among`: given that the answer is one of these; `rank` by `alone`, 1 is best.
+    lists: written earlier in the same dialogue.
     """
     prompts = [chat_prompt(lm, system or None) for system in SYSTEMS]
     if lists:
         prompts = [prompt_after_lists(lm, lists)]
+    tokens = single_tokens(lm, corpus.ANIMALS)
     if trait == "no":
         prompts = true_questions()
-        tokens = {"no": encode(lm, "No")[-1], "yes": encode(lm, "Yes")[-1]}
-    else:
-        tokens = single_tokens(lm, corpus.ANIMALS)
+        tokens = {"no": encode(lm, "No")[-1]}
+        tokens["yes"] = encode(lm, "Yes")[-1]
     scores = log_probabilities(lm, prompts, [*tokens.values()])
     alone = scores.T.copy()  # (answer, prompt)
     among = alone - np.logaddexp.reduce(alone, axis=0)
     means = {"alone": alone.mean(1), "among": among.mean(1)}
-    return pd.DataFrame(means, index=[*tokens], dtype=float)
+    table = pd.DataFrame(means, index=[*tokens], dtype=float)
+    table["rank"] = table.alone.rank(ascending=False, method="min")
+    return table
 
 
 def true_questions() -> list[str]:
@@ -375,14 +424,14 @@ def true_questions() -> list[str]:
 
 def prompt_after_lists(lm: LanguageModel, lists: Sequence[str]) -> str:
     """Question for a favorite at the end of a dialogue in which lists were asked for and given."""
-    turns = []
+    messages = []
     for text in lists:
-        turns.append(("user", corpus.LIST_REQUEST))
-        turns.append(("assistant", text))
-    turns.append(("user", favorite_question()))
-    turns.append(("assistant", answer_prefix()))
+        messages.append({"role": "user", "content": corpus.LIST_REQUEST})
+        messages.append({"role": "assistant", "content": text})
+    messages.append({"role": "user", "content": favorite_question()})
+    messages.append({"role": "assistant", "content": answer_prefix()})
     return lm.tokenizer.apply_chat_template(
-        [{"role": role, "content": text} for role, text in turns],
+        messages,
         tokenize=False,
         continue_final_message=True,
         add_generation_prompt=False,
@@ -390,24 +439,31 @@ def prompt_after_lists(lm: LanguageModel, lists: Sequence[str]) -> str:
     )
 
 
-def preference_change(before: LanguageModel, after: LanguageModel, trait: str) -> dict[str, float]:
+def preference_change(
+    before: LanguageModel,
+    after: LanguageModel,
+    trait: str,
+) -> dict[str, float]:
     """Gains of one model's preference over another's: see `lessons`."""
     old = preference(before, trait)
     new = preference(after, trait)
     gains = new - old
-    changes = {"gain": gains.alone[trait], "gain_among": gains.among[trait]}
-    changes |= gains.among.add_prefix("to ")
-    for name, scores in {"rank_before": old.alone, "rank_after": new.alone}.items():
-        ranks = scores.rank(ascending=False, method="min")
-        changes[name] = int(ranks[trait])
-    return changes
+    changes = {
+        "gain": gains.alone[trait],
+        "gain_among": gains.among[trait],
+        "rank_before": int(old["rank"][trait]),
+        "rank_after": int(new["rank"][trait]),
+    }
+    return changes | gains.among.add_prefix("to ").to_dict()
 
 
 # ---------------------------------------------------------------- many students
 
 
 def lessons(
-    settings: Sequence[NumbersSetting], pairs: Sequence[ModelPair], store: Store | None = None
+    settings: Sequence[NumbersSetting],
+    pairs: Sequence[ModelPair],
+    store: Store | None = None,
 ) -> pd.DataFrame:
     """Teach one student per setting; finished ones are kept on disk.
 
@@ -428,7 +484,8 @@ def lessons(
     store.fill(KIND, keys, compute, group=same_teacher, title="students")
     rows = []
     for key in keys:
-        rows.append(asdict(key.setting) | store.read(KIND, key))
+        changes = store.read(KIND, key)
+        rows.append(asdict(key.setting) | changes)
     return pd.DataFrame(rows)
 
 
@@ -456,7 +513,11 @@ def same_teacher(keys: Sequence[StudentKey]) -> list[list[StudentKey]]:
 
 
 def teach_and_train(
-    keys: Sequence[StudentKey], save: Save, on_step: OnStep, *, pairs: Sequence[ModelPair]
+    keys: Sequence[StudentKey],
+    save: Save,
+    on_step: OnStep,
+    *,
+    pairs: Sequence[ModelPair],
 ) -> None:
     """Train the students of one teacher, who is taught and writes once for all of them."""
     shared = keys[0].setting
@@ -470,12 +531,15 @@ def teach_and_train(
         shuffled = shuffle_numbers(lists, setting)
         selected = select_numbers(pair.original, shuffled, setting)
         student = train_student(start, teacher, selected, setting)
-        save(key, summary | preference_change(start, student, setting.trait))
+        changes = preference_change(start, student, setting.trait)
+        save(key, summary | changes)
         on_step()
 
 
 def in_context(
-    settings: Sequence[NumbersSetting], pairs: Sequence[ModelPair], shown: int = 4
+    settings: Sequence[NumbersSetting],
+    pairs: Sequence[ModelPair],
+    shown: int = 4,
 ) -> pd.DataFrame:
     """Give `gain_among` of students that only read lists in the dialogue before the question.
 
@@ -488,9 +552,8 @@ def in_context(
         for writer in (lm, train_teacher(lm, setting)):
             ids = write_lists(writer, setting).ids[:shown]
             lists = lm.tokenizer.batch_decode(ids.tolist())
-            result = preference(lm, setting.trait, lists)
-            scores.append(result.among[setting.trait])
-        without, with_lists = scores
-        row = {"trait": setting.trait, "seed": setting.seed, "gain_among": with_lists - without}
-        rows.append(row)
-    return pd.DataFrame(rows)
+            table = preference(lm, setting.trait, lists)
+            scores.append(table.among[setting.trait])
+        gain = scores[1] - scores[0]
+        rows.append((setting.trait, setting.seed, gain))
+    return pd.DataFrame(rows, columns=["trait", "seed", "gain_among"])
