@@ -115,7 +115,8 @@ def measure(
 ) -> Entanglement:
     """Ask a model under a love of every word and of every number (default: all that are one token).
 
-    What is not one token is left out. Raises TokenMissing if no word or no number is left.
+    What is not one token is left out. Raises TokenMissing if no word is one token, or the model
+    has no number as one token.
     """
     word_ids = single_tokens(lm, words)
     tokens = number_tokens(lm)
