@@ -15,16 +15,16 @@ import tempfile
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from reference import stacked_accuracy, stacked_run
 from sublearn.core.machine import hardware, parallel_map, precision, workers
-from sublearn.core.store import ROOT
-from sublearn.nets import cohort, data, ensemble, training
-from sublearn.nets.inputs import input_batches
-from sublearn.nets.measures import accuracy
+from sublearn.core.store import ROOT, Store
+from sublearn.nets import data, jobs, training
+from sublearn.nets.inputs import images_of, input_batches
+from sublearn.nets.measures import accuracy, take_snapshot
+from sublearn.nets.models import network
 from sublearn.nets.noise import scaled
 from sublearn.nets.settings import REF
 from sublearn.stats import interval
@@ -62,7 +62,7 @@ def shape_rate(repeats=60, batch=1024):
     shapes = [(batch, 784, 256), (batch, 256, 256), (256, batch, 784), (256, batch, 256), (batch, 256, 256)]
     flop = sum(2 * rows * inner * columns for rows, inner, columns in shapes)
 
-    def alone(_):
+    def alone(_, on_step):
         dtype = getattr(torch, precision())
         pairs = [(torch.randn(a, b).to(dtype), torch.randn(c, b).to(dtype)) for a, b, c in shapes]
         start = time.perf_counter()
@@ -74,41 +74,53 @@ def shape_rate(repeats=60, batch=1024):
     return max(workers() * repeats * flop / max(parallel_map(alone, range(workers()))) for _ in range(3))
 
 
-def distill(model, *, settings, seed=0):
-    """As cohort._distill, without evaluation and files: nothing but the training loop."""
-    teacher = cohort._teachers(settings[0], seed, [model])
-    starts = [cohort._starts(setting, seed, [model], teacher) for setting in settings]
-    students = [cohort._student(setting, start, seed, [model]) for setting, start in zip(settings, starts)]
+def distill(model, on_step, *, settings, store, seed=0):
+    """As jobs.train_students, without evaluation and files: nothing but the training loop."""
+    teacher = jobs.load_teachers(store, settings[0], seed, [model])
+    students = []
+    for setting in settings:
+        start = jobs.starting_weights(setting, seed, [model], teacher)
+        students.append(jobs.make_student(setting, start, seed, [model]))
     batches = input_batches(settings[0], seed, [model], 0)
-    seen = {"teacher": teacher, "batches": batches, "memory": None, "done": 0, "tick": int}
-    training.distill_epoch(cohort._network(settings[0]), students=students, **seen)
-    return students[0].pupil.weights
+    net = network(settings[0])
+    training.distill_epoch(net, teacher=teacher, students=students, batches=batches, on_step=on_step)
+    return students[0].state.weights
 
 
 def ours(models, arms):
     """Seconds of teaching and of distilling, peak memory before evaluation, accuracies of the first arm."""
-    images = data.load("mnist")
+    images_of(ONE_EPOCH)  # decoded before the clock starts
     settings = [replace(ONE_EPOCH, **change) for change in ARMS[:arms]]
     rate = matrix_rate()
+    store = Store()
+    teachers = [jobs.teacher_key(ONE_EPOCH, 0, model) for model in range(models)]
     start = time.perf_counter()
-    parallel_map(partial(cohort._teach, settings=[ONE_EPOCH], seed=0, tick=int), [[m] for m in range(models)])
+    store.fill(jobs.TEACHERS, teachers, jobs.train_teachers)
     taught = time.perf_counter()
-    weights = parallel_map(partial(distill, settings=settings), range(models))
+    weights = parallel_map(partial(distill, settings=settings, store=store), range(models))
     done = time.perf_counter()
     rate, peak = max(rate, matrix_rate()), peak_gib()
     own_rate = shape_rate()
-    net, teachers = cohort._network(ONE_EPOCH), cohort._teachers(ONE_EPOCH, 0, range(models))
-    students = ensemble.transplant(teachers, source=teachers, parts=[])
-    students = {name: torch.cat([one[name].detach() for one in weights]) for name in students}
+    students = {name: torch.cat([one[name].detach() for one in weights]) for name in weights[0]}
+    accuracies = {
+        "teacher": accuracies_of(jobs.load_teachers(store, ONE_EPOCH, 0, range(models))),
+        "student": accuracies_of(students),
+    }
     return {
         "teacher_s": taught - start,
         "student_s": done - taught,
         "peak_gib": peak,
         "rate": rate,
         "own_rate": own_rate,
-        "teacher": accuracy(net, teachers, images).tolist(),
-        "student": accuracy(net, students, images).tolist(),
+        **accuracies,
     }
+
+
+def accuracies_of(weights):
+    """Accuracy of each model on the test images."""
+    net, images = network(ONE_EPOCH), images_of(ONE_EPOCH)
+    snapshot = take_snapshot(net, weights, start=weights, teacher=weights, images=images)
+    return accuracy(snapshot)["accuracy"].tolist()
 
 
 def published(models):
@@ -124,9 +136,8 @@ def published(models):
 
 
 def measure(what, *numbers):
-    """One part in a fresh process with a cache of its own for the teachers (the decoded images stay shared)."""
+    """One part in a fresh process with a cache of its own for the teachers."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "data").symlink_to(data.CACHE / "data", target_is_directory=True)
         command = [sys.executable, __file__, what, *map(str, numbers)]
         environment = os.environ | {"SUBLIMINAL_CACHE": folder}
         found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

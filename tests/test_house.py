@@ -1,7 +1,14 @@
-"""The plan of the house: which room may import from which, and how dense its code may be."""
+"""The plan of the house: which room may import from which, and how dense its code may be.
+
+Density is what tires a reader, not length: a budget of lines alone is kept by compressing. So what is counted is
+what a reader holds in mind at once: tokens a line, syntax nodes a statement, comprehensions.
+"""
 
 import ast
+import io
 import re
+import statistics
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -14,6 +21,8 @@ MODULES = {
     if path.stem != "__init__"
 }
 READING = ast.get_docstring(ast.parse((SCIENCE / "__init__.py").read_text(encoding="utf8")))
+TOKENS = 46_500
+NODES = 12
 ROOMS = {  # room -> the rooms that it may import from
     "core": set(),
     "nets": {"core"},
@@ -28,9 +37,10 @@ ROOMS = {  # room -> the rooms that it may import from
 def reading_order():
     """The modules in the order in which the package's docstring names them."""
     order = []
-    for line in READING.splitlines()[1:]:
-        room, _, inside = line.rpartition(": ")
-        order += [f"{room}.{name}" if room else name for name in inside.split(" > ") if name]
+    for line in READING.splitlines():
+        if " > " in line:
+            room, _, inside = line.rpartition(": ")
+            order += [f"{room}.{name}" if room else name for name in inside.split(" > ")]
     return order
 
 
@@ -93,3 +103,69 @@ def test_public_functions_are_documented_and_on_the_road(module):
             assert ast.get_docstring(function), f"{function.name} has no docstring"
             uses = len(re.findall(rf"\b{function.name}\b", everything))
             assert uses > 1, f"{function.name} is called by no module and no notebook"
+
+
+# ---------------------------------------------------------------- density
+
+LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+COMPOUND = (ast.FunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Import, ast.ImportFrom)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+class Density:
+    """What a reader of these files meets: tokens, lines of code, nodes a statement, comprehensions."""
+
+    def __init__(self, paths):
+        self.tokens = self.comprehensions = self.nested = self.lines = 0
+        self.statements, self.functions = [], []
+        for path in paths:
+            self.count(path.read_text(encoding="utf8"))
+
+    def count(self, source):
+        tree = ast.parse(source)
+        nodes = list(ast.walk(tree))
+        words = set()  # lines of docstrings
+        for node in nodes:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                words |= set(range(node.lineno, node.end_lineno + 1))
+        code = set()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type not in LAYOUT and token.start[0] not in words:
+                self.tokens += 1
+                code |= set(range(token.start[0], token.end[0] + 1))
+        self.lines += len(code)
+        for node in nodes:
+            inside = list(ast.walk(node))
+            if isinstance(node, COMPREHENSIONS):
+                self.comprehensions += 1
+                others = [other for other in inside if other is not node and isinstance(other, COMPREHENSIONS)]
+                self.nested += bool(others) or len(node.generators) > 1
+            elif isinstance(node, ast.FunctionDef):
+                self.functions.append(len(code & set(range(node.lineno, node.end_lineno + 1))))
+            elif isinstance(node, ast.stmt) and not isinstance(node, COMPOUND) and node.lineno not in words:
+                self.statements.append(len(inside))
+
+
+def high(values):
+    """The 95th percentile."""
+    return statistics.quantiles(values, n=20)[-1]
+
+
+def test_the_code_is_not_dense():
+    lib = Density(LIB.rglob("*.py"))
+    assert lib.tokens <= TOKENS
+    assert lib.tokens / lib.lines <= 9.5
+    assert statistics.median(lib.statements) <= NODES
+    assert high(lib.statements) <= 26
+    assert statistics.median(lib.functions) <= 8
+    assert high(lib.functions) <= 25
+    assert lib.comprehensions / lib.lines <= 0.03
+    assert lib.nested == 0
+
+
+@pytest.mark.parametrize("room", sorted({path.parent for path in LIB.rglob("*.py")}), ids=lambda room: room.name)
+def test_no_room_is_dense(room):
+    here = Density(room.glob("*.py"))
+    assert not here.lines or here.tokens / here.lines <= 10
+    assert here.nested == 0
+    assert all(len(line) <= 100 for path in room.glob("*.py") for line in path.read_text().splitlines())

@@ -1,6 +1,6 @@
 """The machine at hand: where training runs, in which number type, and on how many threads.
 
-torch is imported where it is used, so that the press can ask about the machine without waiting for it.
+torch is imported where it is used: the press asks about the machine without waiting for it.
 """
 
 import os
@@ -32,7 +32,7 @@ def device() -> "torch.device":
 
 
 def requested_precision() -> str:
-    """The number type that SUBLIMINAL_PRECISION asks for: "auto" (the default), "float32" or "bfloat16".
+    """The number type that SUBLIMINAL_PRECISION asks for; "auto" where it is not set.
 
     Errors: ValueError for any other value.
     """
@@ -46,7 +46,7 @@ def requested_precision() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the device multiplies bfloat16 natively: AVX512-BF16 or AMX, or a GPU of capability 8.0 or more."""
+    """Whether AVX512-BF16, AMX or a GPU of capability 8.0 multiplies bfloat16 natively."""
     import torch
 
     if device().type == "cuda":
@@ -55,7 +55,7 @@ def multiplies_bfloat16() -> bool:
 
 
 def precision() -> str:
-    """Number type of matrix products in training: the one asked for; "auto" is bfloat16 where that is native."""
+    """Number type of products in training: as requested; "auto" is bfloat16 where native."""
     requested = requested_precision()
     if requested != "auto":
         return requested
@@ -68,7 +68,7 @@ def hardware() -> str:
 
 
 def fingerprint() -> dict[str, str]:
-    """What decides the number type, read without torch: the request, the processor's abilities and the GPUs."""
+    """What decides the number type, read without torch: request, processor and GPUs."""
     flags = ""
     if PROCESSOR_INFO.exists():
         lines = PROCESSOR_INFO.read_text(encoding="utf8").splitlines()
@@ -91,7 +91,7 @@ def autocast() -> AbstractContextManager:
 
 
 def workers() -> int:
-    """Threads that train side by side: SUBLIMINAL_THREADS if set, else every core (on a GPU one, for all models)."""
+    """Threads that train side by side: SUBLIMINAL_THREADS, else every core; on a GPU one."""
     if device().type == "cuda":
         return 1
     return int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)

@@ -1,7 +1,8 @@
-"""Results on disk, each under everything that decides it; what is missing is computed, and written as it is finished.
+"""Results on disk, each under everything that decides it; what is missing is computed.
 
-What decides a stored thing: its key (settings, seed, digests of data), the code that makes it, the device with its
-number type, and the versions of the libraries below. A kind names the code and the form of the file.
+What decides a stored thing: its key (settings, seed, digests of data), the code that makes it, the
+device with its number type, and the versions of the libraries below. A kind names the code and the
+form of the file.
 """
 
 import ast
@@ -29,13 +30,13 @@ LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions are in eve
 
 
 def digest(*parts: object) -> str:
-    """First 32 hexadecimal digits of the SHA-256 of `parts`, which must be JSON (tuples count as lists)."""
+    """First 32 hexadecimal digits of the SHA-256 of `parts`, which must be JSON."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` beside `path`, flush it to the disk, then rename: a reader sees the old file or the new one."""
+    """Write `content` beside `path`, flush it, then rename: a reader sees the old or the new."""
     if isinstance(content, str):
         content = content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def _beside(path: Path) -> Path:
 
 
 def read_json(path: Path) -> dict | None:
-    """The JSON object in `path`, or None where there is none (missing or damaged files count as not there)."""
+    """The JSON object in `path`, or None where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError):
@@ -84,7 +85,7 @@ def _imported_names(tree: ast.AST) -> Iterator[str]:
 
 
 def imported(source: str) -> list[str]:
-    """Modules of this package, such as "nets.training", that Python source imports, directly or through each other."""
+    """Modules of this package that Python source imports, directly or through each other."""
     reached: set[str] = set()
     waiting = [source]
     while waiting:
@@ -139,7 +140,7 @@ class Form(Protocol):
         """The value, or None where there is none or it is damaged."""
 
     def write(self, path: Path, value: object, label: dict) -> None:
-        """Write the value whole or not at all; `label` says in words what it is, where the form has room for it."""
+        """Write the value whole or not at all, with its label where the form has room."""
 
 
 class Json:
@@ -177,7 +178,7 @@ class Arrays:
 
 
 class Folder:
-    """A folder of files. What is written is a function that fills the folder it is given; what is read is its path."""
+    """A folder: what is written is a function that fills it, what is read is its path."""
 
     suffix = ""
 
@@ -186,20 +187,23 @@ class Folder:
         return path if path.is_dir() else None
 
     def write(self, path: Path, value: Callable[[Path], object], label: dict) -> None:
-        """Fill a folder beside `path`, then rename it; one that another process wrote meanwhile is kept."""
+        """Fill a folder beside `path`, then rename it; that of a faster process is kept."""
         beside = _beside(path)
+        shutil.rmtree(beside, ignore_errors=True)  # left by a killed process of the same number
         beside.mkdir(parents=True)
         try:
             value(beside)
             write_atomic(beside / "key.json", json.dumps(label, indent=1))
-            if not path.is_dir():
-                beside.rename(path)
+            beside.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster
+                raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
 
 class Kind(NamedTuple):
-    """A kind of stored thing: the folder it lies in, the digest of the code that makes it, and its form."""
+    """A kind of stored thing: its folder, the digest of the code that makes it, its form."""
 
     name: str
     code: str
@@ -215,9 +219,6 @@ def default_root() -> Path:
     return Path(named) if named else ROOT / "_build" / "cache"
 
 
-CACHE = default_root()  # only until every room has moved to the store
-
-
 Key = Hashable  # a frozen dataclass whose fields are JSON
 Save = Callable[[Key, object], None]
 OnStep = Callable[[], object]
@@ -225,7 +226,7 @@ OnStep = Callable[[], object]
 
 @dataclass(frozen=True)
 class Store:
-    """What is on disk below `root`. It can be pickled, so that jobs may write from another process."""
+    """What is on disk below `root`; it can be pickled, so that other processes may write."""
 
     root: Path = field(default_factory=default_root)
 
@@ -262,11 +263,12 @@ class Store:
     ) -> None:
         """Compute what is missing of `keys`, group by group, side by side.
 
-        compute: called with the keys of a group; it calls save(key, value) for each as soon as that is finished, and
-            on_step() for every step of the progress bar `title`. A function of a module or a partial of one, so that
-            it can be pickled.
+        compute: called with the keys of a group; it calls save(key, value) for each as soon as that
+            is finished, and on_step() for every step of the progress bar `title`. A function of a
+            module or a partial of one, so that it can be pickled.
         group: splits the missing keys into lists that are computed together (default: each alone).
-        steps: how many steps a group takes. The longest begin first, or one would keep the other workers waiting.
+        steps: how many steps a group takes. The longest begin first, or one would keep the other
+            workers waiting.
         """
         missing = [key for key in dict.fromkeys(keys) if self.read(kind, key) is None]
         groups = group(missing) if group else [[key] for key in missing]

@@ -1,1 +1,1 @@
-"""Language models: the tiny Llamas, their world, token entanglement, interventions, lists of numbers."""
+"""Language models: tiny Llamas and their world, entanglement, interventions, numbers."""

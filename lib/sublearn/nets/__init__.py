@@ -1,1 +1,1 @@
-"""Image classifiers: settings, data, inputs, ensembles of networks, their training and measures, experiments."""
+"""Image classifiers: settings, data, inputs, ensembles, training, measures, experiments."""

@@ -1,4 +1,4 @@
-"""Many models held as one: weights stacked along a leading model axis, addressed by the names of the module."""
+"""Many models held as one: weights stacked along a leading model axis, by name."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -43,7 +43,8 @@ def initial_weights(
 ) -> Weights:
     """Initial weights of the named models, by the law `setting.init` times `setting.init_scale`.
 
-    owner: names the random stream. The first rows of a wider auxiliary head are those of a narrower one.
+    owner: names the random stream. The first rows of a wider auxiliary head are those of a narrower
+        one.
     """
     draw = LAWS[setting.init]
     scale = np.float32(setting.init_scale)
@@ -67,7 +68,7 @@ def _fan_in(net: nn.Module, name: str) -> int:
 
 
 def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weights:
-    """Copy of `into` whose tensors of the named parts (prefixes such as "hidden" or "hidden.0") are `source`'s."""
+    """Copy of `into` with the tensors of `source` in the named parts, such as "hidden.0"."""
     parts = tuple(parts)
     mixed = {}
     for name, tensor in into.items():
@@ -79,7 +80,7 @@ def transplant(into: Weights, *, source: Weights, parts: Iterable[str]) -> Weigh
 def perturbation_noise(
     weights: Weights, setting: Setting, seed: int, models: Sequence[int]
 ) -> Weights:
-    """Gaussian noise for the perturbed parts, its sd `setting.perturbation`: absolute, or times each tensor's own."""
+    """Gaussian noise for the perturbed parts, its sd absolute or times each tensor's own."""
     absolute = setting.perturbation_kind == "absolute"
     noise = {}
     for name, stacked in weights.items():
@@ -134,9 +135,10 @@ def _is_small(net: nn.Module) -> bool:
 
 
 def split_models(net: nn.Module, models: Sequence[Item]) -> list[list[Item]]:
-    """How an ensemble is split into calls: whole on a GPU, eight models a call where networks are small, else one.
+    """Split an ensemble into calls: whole on a GPU, eight small networks, else one.
 
-    One large network in each thread keeps its activations in the core's own memory; small ones would wait for Python.
+    One large network in each thread keeps its activations in the core's own memory; small ones
+    would wait for Python.
     """
     size = 8 if _is_small(net) else 1
     if device().type == "cuda":
@@ -148,10 +150,10 @@ def split_models(net: nn.Module, models: Sequence[Item]) -> list[list[Item]]:
 
 
 def forward(net: nn.Module, weights: Weights, images: Tensor) -> Outputs:
-    """Outputs (model, batch, width) of every model on its own images (model, batch, pixel) or shared (batch, pixel).
+    """Outputs of every model on its own images (model, batch, pixel) or shared (batch, pixel).
 
-    A large network that comes alone is called plainly, all others through `vmap`. Neither mixes models, so a model's
-    numbers do not depend, to the bit, on how many there are.
+    A large network that comes alone is called plainly, all others through `vmap`. Neither mixes
+    models, so a model's numbers do not depend, to the bit, on how many there are.
     """
     first = next(iter(weights.values()))
     if len(first) == 1 and not _is_small(net):

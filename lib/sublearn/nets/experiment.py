@@ -1,7 +1,7 @@
-"""From settings to a table: trains what is not on disk yet, and shares teachers, teacher outputs and noise.
+"""From settings to a table: trains what is missing, and shares teachers and inputs.
 
-A finished student is written at once, so an interrupted sweep goes on where it stopped, and a run with more
-models trains only the new ones.
+A finished student is written at once, so an interrupted sweep goes on where it stopped, and a run
+with more models trains only the new ones.
 """
 
 from collections import defaultdict
@@ -28,8 +28,8 @@ TOGETHER = 8  # settings in a job: more would share little more, and an interrup
 def partners(pairing: str, seed: int, models: int) -> list[int]:
     """Whose teacher each model learns from, for a `Setting.pairing`.
 
-    "derangement" is the random permutation with its fixed points passed on, so that the two controls differ only
-    in the students that the permutation leaves with their own teacher.
+    "derangement" is the random permutation with its fixed points passed on, so that the two
+    controls differ only in the students that the permutation leaves with their own teacher.
     """
     if pairing == "own":
         return list(range(models))
@@ -76,7 +76,7 @@ def student_keys(
 
 
 def group_teachers(keys: list[TeacherKey]) -> list[list[TeacherKey]]:
-    """Teachers that differ only in how long they are trained, of as many models as one call takes."""
+    """Jobs of teachers that differ only in how long they are trained."""
     lengths = defaultdict(list)  # the keys of one model that differ in their epochs only
     for key in keys:
         endless = replace(key.setting, teacher_epochs=0)
@@ -104,7 +104,7 @@ def group_students(keys: list[StudentKey]) -> list[list[StudentKey]]:
 
 
 def _chunked(alike: Mapping[tuple, list[list]]) -> list[list]:
-    """Jobs of as many models as one call takes; `alike` maps (a key, ...) to the lists of keys of its models."""
+    """Jobs of as many models as one call takes; `alike` holds the keys of each model."""
     groups = []
     for (key, _), by_model in alike.items():
         for chunk in split_models(network(key.setting), by_model):
@@ -140,12 +140,16 @@ def run(
 ) -> pd.DataFrame:
     """Tidy table of an experiment: one row per (arm, model, role, epoch).
 
-    settings: the arms; a mapping names them, else they are named by how they differ from the reference.
-    models: number of independently initialized teachers, each with one student per arm, all drawn from `seed`.
-    checkpoints: epochs at which students are also evaluated in passing. measures: names from `measures.MEASURES`.
+    settings: the arms; a mapping names them, else they are named by how they differ from the
+        reference.
+    models: number of independently initialized teachers, each with one student per arm, all drawn
+        from `seed`.
+    checkpoints: epochs at which students are also evaluated in passing. measures: names from
+        `measures.MEASURES`.
     store: where finished models are kept, and found again (default: `_build/cache`).
-    Columns: arm, every field of Setting (tuples as text), seed, model, partner (whose teacher it learned from),
-    role ("untrained", "teacher" or "student"), epoch, accuracy on the test set, and those of the measures.
+    Columns: arm, every field of Setting (tuples as text), seed, model, partner (whose teacher it
+    learned from), role ("untrained", "teacher" or "student"), epoch, accuracy on the test set, and
+    those of the measures.
     """
     store = store or Store()
     arms = _named(settings)

@@ -1,4 +1,4 @@
-"""What a worker does: trains teachers, measures them, trains students, and saves each as soon as it is finished."""
+"""What a worker does: trains teachers, measures them, trains students, saves each at once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ class TeacherRowsKey:
 
 @dataclass(frozen=True)
 class StudentKey:
-    """What decides a student: model `model` of a setting (pairing "own") taught by `partner`'s teacher."""
+    """What decides a student: its setting (with pairing "own"), and whose teacher it has."""
 
     setting: Setting
     data: str
@@ -161,7 +161,7 @@ def _rows(snapshot: Snapshot, names: Iterable[str] = ()) -> list[dict[str, float
 def starting_weights(
     setting: Setting, seed: int, models: Sequence[int], teacher: Weights
 ) -> Weights:
-    """Initial weights of the students: those of the same model's teacher, less what is unshared or perturbed."""
+    """Initial weights of students: the teacher's start, but for unshared and perturbed parts."""
     net = network(setting)
     shared = ensemble.initial_weights(net, setting, seed, models)
     separate = ensemble.initial_weights(net, setting, seed, models, "own start")
@@ -199,7 +199,8 @@ def first_step(
 ) -> tuple[torch.Tensor, Weights]:
     """A sample of a student's inputs, and the gradient of its loss on them.
 
-    By a student of its own, so that nothing is drawn from the generators of the one that will be trained.
+    By a student of its own, so that nothing is drawn from the generators of the one that will be
+    trained.
     """
     student = make_student(setting, start, seed, models)
     inputs = sample(setting, seed, models, SAMPLE)

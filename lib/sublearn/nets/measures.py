@@ -1,4 +1,4 @@
-"""Numbers read off trained networks: accuracy, probe, displacement, spectrum, and what might predict transfer."""
+"""Numbers read off trained networks: accuracy, probe, displacement, spectrum, predictors."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +21,7 @@ Numbers = dict[str, Tensor]  # name -> (model,)
 
 
 class Snapshot(NamedTuple):
-    """What a measure may look at: a network now and at its start, its teacher, and its outputs on the test images.
+    """What a measure may look at: a network now and at its start, its teacher, its outputs.
 
     Students also bring a sample of their inputs and the gradient of their first step on it.
     """
@@ -63,7 +63,7 @@ def _share_right(logits: Tensor, labels: Tensor) -> Tensor:
 def take_snapshot(
     net: nn.Module, weights: Weights, *, images: Images, **context: Weights | Tensor | None
 ) -> Snapshot:
-    """A network with its outputs on the test set, which all measures share; `context`: other fields of Snapshot."""
+    """A network with its outputs on the test set; `context`: other fields of Snapshot."""
     outputs = evaluate(net, weights, images.test_images, images.top)
     return Snapshot(net, weights, images=images, outputs=outputs, **context)
 
@@ -75,7 +75,7 @@ def accuracy(snapshot: Snapshot) -> Numbers:
 
 
 def ceiling(snapshot: Snapshot) -> Numbers:
-    """Accuracy of the network's body under the class head it started with: what a perfect imitator would get."""
+    """Accuracy under the class head of the start: what a perfect imitator of the body gets."""
     features = snapshot.outputs.features
     weight = snapshot.start["class_head.weight"].to(features)
     bias = snapshot.start["class_head.bias"].to(features)
@@ -86,8 +86,8 @@ def ceiling(snapshot: Snapshot) -> Numbers:
 def probe(snapshot: Snapshot, ridge: float = 1e-3) -> Numbers:
     """Accuracy of a linear probe on the last hidden layer.
 
-    The probe is ridge regression onto one-hot labels (closed form; penalty `ridge` times the mean eigenvalue),
-    fitted on the first PROBE_IMAGES training images.
+    The probe is ridge regression onto one-hot labels (closed form; penalty `ridge` times the mean
+    eigenvalue), fitted on the first PROBE_IMAGES training images.
     """
     images = snapshot.images
     levels = images.train_images[:PROBE_IMAGES]
@@ -117,10 +117,10 @@ def _exact(tensor: Tensor) -> Tensor:
 
 
 def displacement(snapshot: Snapshot) -> Numbers:
-    """For each weight matrix: how far it moved relative to its norm at the start, and along the teacher's own way.
+    """How far each weight matrix moved, relative to its start, and along the teacher's way.
 
-    `moved NAME` is ||now - start|| / ||start||; `toward NAME` the cosine of (now - start) and (teacher - start),
-    not a number where either did not move.
+    `moved NAME` is ||now - start|| / ||start||; `toward NAME` the cosine of (now - start) and
+    (teacher - start), not a number where either did not move.
     """
     numbers = {}
     for name, start in snapshot.start.items():
@@ -139,18 +139,19 @@ def displacement(snapshot: Snapshot) -> Numbers:
 
 
 def effective_number(variances: Tensor) -> Tensor:
-    """Effective number of components (model,) of variances (model, component): (sum)^2 over the sum of squares."""
+    """(Sum)^2 / sum of squares (model,) of variances (model, component): how many count."""
     total = variances.sum(1)
     squares = variances.square().sum(1)
     return total.square() / squares
 
 
 def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
-    """Share of variance explained by the leading principal components of the second-to-last layer (after Roe, 2025).
+    """Shares of variance of the principal components of the last hidden layer (Roe, 2025).
 
-    Of three things: `weights k`, the rows of the last hidden weight matrix; `change k`, the rows of that matrix less
-    its start (not a number if it did not move); `features k`, the last hidden layer's response to the test images.
-    `KIND number` is the effective number of components, which is n for n equal ones.
+    Of three things: `weights k`, the rows of the last hidden weight matrix; `change k`, the rows of
+    that matrix less its start (not a number if it did not move); `features k`, the last hidden
+    layer's response to the test images. `KIND number` is the effective number of components, which
+    is n for n equal ones.
     """
     layers = [name for name in snapshot.start if name.startswith("hidden")]
     last = layers[-1].replace("bias", "weight")
@@ -169,7 +170,7 @@ def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    """Effective number of directions (model,) in features (model, image, width): (sum)^2 / sum of squared variances."""
+    """Effective number of directions (model,) in features (model, image, width)."""
     centered = features - features.mean(1, keepdim=True)
     gram = centered.double().mT @ centered.double()
     trace = gram.diagonal(dim1=1, dim2=2).sum(1)
@@ -177,7 +178,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def linear_cka(left: Tensor, right: Tensor) -> Tensor:
-    """Linear CKA (model,) of two responses (model, image, width) to the same images (Kornblith et al., 2019)."""
+    """Linear CKA (model,) of responses (model, image, width) (Kornblith et al., 2019)."""
     left = left - left.mean(1, keepdim=True)
     right = right - right.mean(1, keepdim=True)
     shared = _squared_norm(left.mT @ right)
@@ -200,7 +201,7 @@ def cosine(left: Weights, right: Weights) -> Tensor:
 
 
 def explained_share(targets: Tensor, regressors: Tensor) -> Tensor:
-    """Share of the variance of targets (model, image, a) that a linear map of regressors (model, image, b) gives."""
+    """R squared (model,) of targets (model, image, a) on regressors (model, image, b)."""
     targets = targets - targets.mean(1, keepdim=True)
     regressors = regressors.double()
     gram = regressors.mT @ regressors
@@ -222,11 +223,12 @@ def _hidden(weights: Weights) -> Weights:
 def predictors(snapshot: Snapshot) -> Numbers:
     """What has been said to predict transfer; {} for networks that are no students.
 
-    Before training: `effective rank` of the teacher's last hidden layer on a sample of the inputs, `logit correlation`
-    (first canonical share: how much of the teacher's class logits there a linear map of its auxiliary logits gives,
-    R squared) and `coverage`, the cosine of the first gradient step with the teacher's displacement in the hidden
-    layers (Madl, 2026). After it, on test images against the teacher: `head similarity`, the cosine of the two
-    features' images under the student's class head; `CKA`, linear, of the features; `weight cosine` of hidden layers.
+    Before training: `effective rank` of the teacher's last hidden layer on a sample of the inputs,
+    `logit correlation` (first canonical share: how much of the teacher's class logits there a
+    linear map of its auxiliary logits gives, R squared) and `coverage`, the cosine of the first
+    gradient step with the teacher's displacement in the hidden layers (Madl, 2026). After it, on
+    test images against the teacher: `head similarity`, the cosine of the two features' images under
+        the student's class head; `CKA`, linear, of the features; `weight cosine` of hidden layers.
     """
     if snapshot.inputs is None:
         return {}

@@ -12,7 +12,7 @@ from sublearn.nets.settings import Setting
 
 
 class Outputs(NamedTuple):
-    """What a network computes: last hidden layer, class logits and auxiliary logits, each (..., width)."""
+    """Last hidden layer, class logits and auxiliary logits of a network, each (..., width)."""
 
     features: Tensor
     class_logits: Tensor
@@ -20,7 +20,7 @@ class Outputs(NamedTuple):
 
 
 class MLP(nn.Module):
-    """Perceptron with ReLU layers `hidden` and two linear readouts of the last one, `class_head` and `aux_head`."""
+    """Perceptron: ReLU layers `hidden`, then two linear readouts, `class_head` and `aux_head`."""
 
     def __init__(self, pixels: int, hidden: Sequence[int], classes: int, aux_dim: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class MLP(nn.Module):
 
 
 def network(setting: Setting) -> nn.Module:
-    """The architecture of a setting. It holds no weights (device "meta"): `ensemble` keeps those of many models."""
+    """The architecture of a setting, without weights: `ensemble` keeps those of many models."""
     images = images_of(setting)
     pixels = images.train_images.shape[1]
     with torch.device("meta"):

@@ -184,7 +184,7 @@ def _frequencies(side: int) -> Tensor:
 
 
 def _filtered(context: NoiseContext, out: Tensor, gain: Tensor, *, phase_only: bool) -> None:
-    """White noise times `gain` in the Fourier domain; with `phase_only` all its amplitudes are 1."""
+    """White noise times `gain` in the Fourier domain; `phase_only`: its amplitudes are 1."""
     side = context.images.side
     _white(context, out)
     spectrum = _spectrum(out)

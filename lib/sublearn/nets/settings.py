@@ -49,8 +49,9 @@ INPUTS = {
 def option(default: object, stage: str, *, choices: Iterable[str] = (), least: float | None = None):
     """A field of a setting, with what is allowed and the first stage that it decides.
 
-    stage: "teacher" (it decides the teacher, and so all that follows), "inputs" (what the student sees) or "student".
-        Teachers are shared between settings that differ in other stages only. A field without a stage decides all.
+    stage: "teacher" (it decides the teacher, and so all that follows), "inputs" (what the student
+        sees) or "student". Teachers are shared between settings that differ in other stages only. A
+        field without a stage decides all.
     """
     return field(
         default=default, metadata={"stage": stage, "choices": tuple(choices), "least": least}
@@ -59,33 +60,39 @@ def option(default: object, stage: str, *, choices: Iterable[str] = (), least: f
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One arm of an experiment; `Setting()` is the reference experiment of Cloud et al. (2025), section 6.
+    """One arm of an experiment; `Setting()` is that of Cloud et al. (2025), section 6.
 
-    dataset, classes, teacher_images: what the teacher learns; its first classes and training images (None: all).
-    evaluated: where accuracy is measured: on the "test" set, or on the last sixth of the training images
-        ("validation"), which the teacher then does not see.
+    dataset, classes, teacher_images: what the teacher learns; its first classes and training images
+        (None: all).
+    evaluated: where accuracy is measured: on the "test" set, or on the last sixth of the training
+        images ("validation"), which the teacher then does not see.
     hidden, aux_dim: widths of the hidden layers, number of auxiliary logits.
-    init, init_scale: "normal" draws weights from N(0, 1/fan_in) with zero biases, "torch" as nn.Linear does; times
-        `init_scale`.
-    teacher_batch_size, teacher_epochs, teacher_lr, teacher_optimizer: the teacher's training (cross-entropy on the
-        class logits).
+    init, init_scale: "normal" draws weights from N(0, 1/fan_in) with zero biases, "torch" as
+        nn.Linear does; times `init_scale`.
+    teacher_batch_size, teacher_epochs, teacher_lr, teacher_optimizer: the teacher's training
+        (cross-entropy on the class logits).
     teacher_frozen, frozen: parts that the teacher, or the student, keeps as they were at the start.
-    batch_size, epochs, lr, schedule: the student's training; a "cosine" rate falls to zero along half a cosine.
-    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it; a head that the
-        loss does not use decays too.
-    inputs, strength, standardized: the family of the student's inputs, its parameter (None: the family's usual one),
-        and whether each image is brought to the mean 0 and the variance 1/3 of uniform noise on [-1, 1].
-    inputs_per_epoch, unique_inputs, fresh_inputs: the same images in every epoch, of which `unique_inputs` (None: all)
-        differ; or with `fresh_inputs` new ones at each step.
-    matched, loss, temperature: which logits the student matches, by KL divergence or by mean squared error.
-    logit_noise: sd of Gaussian noise on the teacher's logits, in units of each logit's own sd in the batch.
-    shared: the parts ("hidden", "hidden.0", "class_head", ...) whose initial weights the student has in common with
-        the teacher; the others are its own.
-    perturbed, perturbation, perturbation_kind: Gaussian noise added to these parts of the student's initial weights,
-        its sd in units of each tensor's sd ("relative"), as it is ("absolute"), or relative and made "orthogonal" to
-        the gradient of the student's first step.
-    pairing: whose teacher model i learns from: its "own" (the one that started from the same weights), that of a random
-        "permutation" of the models, which may leave some with their own, or that of a "derangement".
+    batch_size, epochs, lr, schedule: the student's training; a "cosine" rate falls to zero along
+        half a cosine.
+    optimizer, weight_decay: "adam" adds the decay to the gradient (L2), "adamw" decouples it; a
+        head that the loss does not use decays too.
+    inputs, strength, standardized: the family of the student's inputs, its parameter (None: the
+        family's usual one), and whether each image is brought to the mean 0 and the variance 1/3 of
+        uniform noise on [-1, 1].
+    inputs_per_epoch, unique_inputs, fresh_inputs: the same images in every epoch, of which
+        `unique_inputs` (None: all) differ; or with `fresh_inputs` new ones at each step.
+    matched, loss, temperature: which logits the student matches, by KL divergence or by mean
+        squared error.
+    logit_noise: sd of Gaussian noise on the teacher's logits, in units of each logit's own sd in
+        the batch.
+    shared: the parts ("hidden", "hidden.0", "class_head", ...) whose initial weights the student
+        has in common with the teacher; the others are its own.
+    perturbed, perturbation, perturbation_kind: Gaussian noise added to these parts of the student's
+        initial weights, its sd in units of each tensor's sd ("relative"), as it is ("absolute"), or
+        relative and made "orthogonal" to the gradient of the student's first step.
+    pairing: whose teacher model i learns from: its "own" (the one that started from the same
+        weights), that of a random "permutation" of the models, which may leave some with their own,
+        or that of a "derangement".
     """
 
     dataset: str = option("mnist", "teacher", choices=DATASETS)
@@ -134,7 +141,8 @@ class Setting:
             raise ValueError(f"hidden is {self.hidden!r}; give at least one width, each at least 1")
         if self.loss == "kl" and self.matched == "aux" and self.aux_dim == 1:
             raise ValueError(
-                "aux_dim is 1 with loss 'kl': one logit's softmax is always 1; take 2 or more, or 'mse'"
+                "aux_dim is 1 with loss 'kl': one logit's softmax is always 1; "
+                "take 2 or more, or 'mse'"
             )
         _check_inputs(self)
 
@@ -167,7 +175,8 @@ def _check_inputs(setting: Setting) -> None:
         )
     if setting.standardized and setting.inputs == "constant":
         raise ValueError(
-            "standardized is True with inputs 'constant': an image of one grey level has no variance"
+            "standardized is True with inputs 'constant': "
+            "an image of one grey level has no variance"
         )
     unique = setting.unique_inputs
     if unique is None:
@@ -181,7 +190,7 @@ def _check_inputs(setting: Setting) -> None:
 
 
 def keep_stages(setting: Setting, *stages: str) -> Setting:
-    """The setting with every field of another stage at its default; a field without a stage is kept.
+    """The setting with fields of other stages at their defaults; one without a stage is kept.
 
     Two settings that are then equal can share what these stages make, such as a teacher.
     """
@@ -213,14 +222,14 @@ REFERENCE = {
 
 
 def reference(dataset: str) -> Setting:
-    """The reference experiment on a data set: REF, or its equivalent in size for the small embedded digits."""
+    """The reference experiment on a data set; on the small digits one of equal effect."""
     if dataset not in REFERENCE:
         raise ValueError(f"dataset is {dataset!r}; choose one of {', '.join(REFERENCE)}")
     return REFERENCE[dataset]
 
 
 def compact(dataset: str) -> Setting:
-    """A smaller baseline for sweeps, with an effect of REF's size: narrower layers, fewer and longer steps."""
+    """A smaller baseline for sweeps with an effect of REF's size: fewer and longer steps."""
     base = reference(dataset)
     if dataset == "digits":
         return replace(base, hidden=(32, 32), teacher_epochs=6, epochs=2, inputs_per_epoch=3_200)
@@ -228,7 +237,7 @@ def compact(dataset: str) -> Setting:
 
 
 def grid(base: Setting = REF, **axes: object) -> list[Setting]:
-    """Every combination of the listed values, in the order written; a value that is no list is kept fixed.
+    """Every combination of the listed values, in the order written; other values are fixed.
 
     >>> [arm.aux_dim for arm in grid(aux_dim=[2, 4], lr=1e-3)]
     [2, 4]
@@ -249,7 +258,7 @@ def sweep(
     levels: Mapping[str, Mapping[str, object]] | None = None,
     **axis: Sequence,
 ) -> dict[str, Setting]:
-    """Arms called "factor: level": `levels` maps a level to what it changes in `base`, or one axis lists its values.
+    """Arms called "factor: level"; `levels` says what each changes, or one axis lists values.
 
     >>> list(sweep("rate", REF, lr=[1e-3, 3e-4]))
     ['rate: 0.001', 'rate: 0.0003']
@@ -266,7 +275,7 @@ def _level(value: object) -> str:
 
 
 def columns(setting: Setting) -> dict[str, object]:
-    """The setting as columns of a table: tuples become text such as "256-256" or "hidden+aux_head"."""
+    """The setting as columns of a table; tuples become text, as "256-256", "hidden+aux_head"."""
     return {name: _text(value) for name, value in asdict(setting).items()}
 
 
@@ -278,7 +287,7 @@ def _text(value: object) -> object:
 
 
 def difference(setting: Setting, base: Setting | None = None) -> str:
-    """How a setting departs from the reference on its data set, such as "lr=0.001, fresh_inputs=True", or "REF"."""
+    """How a setting departs from its reference, such as "lr=0.001, matched=all"; else "REF"."""
     usual = columns(base or reference(setting.dataset))
     changed = []
     for name, value in columns(setting).items():

@@ -1,4 +1,4 @@
-"""Teachers that learn digits and students that learn only to agree with them, one epoch at a time."""
+"""Teachers that learn digits, and students that learn only to agree with them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -31,7 +31,7 @@ OPTIMIZERS = {
 
 
 class TrainState(NamedTuple):
-    """Stacked weights under training, with their optimizer and the schedule of its rate; all change in place."""
+    """Stacked weights under training, their optimizer and its schedule; all change in place."""
 
     weights: Weights
     optimizer: torch.optim.Optimizer
@@ -49,8 +49,8 @@ def train_state(
 ) -> TrainState:
     """A copy of `weights` on the training device, ready to be trained.
 
-    frozen: prefixes of the weights that stay. cosine_steps: let the rate fall to 0 along half a cosine over so many
-    steps; 0 keeps it constant.
+    frozen: prefixes of the weights that stay. cosine_steps: let the rate fall to 0 along half a
+    cosine over so many steps; 0 keeps it constant.
     """
     copies, trained = {}, []
     for name, tensor in weights.items():
@@ -87,7 +87,8 @@ def _half_cosine(step: int, *, steps: int) -> float:
 def take_step(state: TrainState, loss: Tensor) -> None:
     """One step of the optimizer down the gradient of `loss`.
 
-    A head that the loss does not use has the gradient 0, as it has where both heads are one layer: it decays.
+    A head that the loss does not use has the gradient 0, as it has where both heads are one layer:
+        it decays.
     """
     state.optimizer.zero_grad()
     loss.backward()
@@ -108,9 +109,10 @@ def distill_steps(setting: Setting) -> int:
 
 
 def cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
-    """Cross-entropy of class logits (model, batch, class) on labels (model, batch): mean over images, sum over models.
+    """Cross-entropy on labels (model, batch): mean over images, sum over models.
 
-    Summed, not averaged, over models: else each model's step would depend on how many there are (Adam's epsilon).
+    Summed, not averaged, over models: else each model's step would depend on how many there are
+        (Adam's epsilon).
     """
     logits = outputs.class_logits.flatten(0, 1).float()
     total = F.cross_entropy(logits, labels.flatten(), reduction="sum")
@@ -127,7 +129,7 @@ def _matched_logits(outputs: Outputs, matched: str) -> Tensor:
 
 
 def _add_noise(logits: Tensor, scale: float, generators: Sequence[np.random.Generator]) -> Tensor:
-    """Logits (model, batch, logit) with Gaussian noise of `scale` times each logit's sd over the batch."""
+    """Logits (model, batch, logit) with noise of `scale` times each logit's sd in the batch."""
     shape = logits.shape[1:]
     drawn = [generator.standard_normal(shape, dtype=np.float32) for generator in generators]
     noise = torch.from_numpy(np.stack(drawn))
@@ -148,11 +150,12 @@ def _mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def matching_loss(setting: Setting, generators: Sequence[np.random.Generator] = ()) -> Loss:
-    """The student's loss(student outputs, teacher outputs) on the matched logits: mean over images, sum over models.
+    """The student's loss on the matched logits: mean over images, sum over models.
 
-    "kl" is KL(teacher || student) of the softmax at `temperature`, times temperature squared (Hinton et al., 2015);
-    "mse" is the squared difference averaged over the logits. `generators` are the models' random generators of the
-    noise on the teacher's logits, where the setting has any.
+    "kl" is KL(teacher || student) of the softmax at `temperature`, times temperature squared
+    (Hinton et al., 2015); "mse" is the squared difference averaged over the logits. `generators`
+    are the models' random generators of the noise on the teacher's logits, where the setting has
+    any.
     """
 
     def loss(student: Outputs, teacher: Outputs) -> Tensor:
@@ -188,14 +191,14 @@ def train_teacher_epoch(
 
 
 class Student(NamedTuple):
-    """One arm of a sweep: its network, its weights under training, and the loss that matches it to the teacher."""
+    """One arm of a sweep: network, weights under training, and the loss that it minimizes."""
 
     net: nn.Module
     state: TrainState
     loss: Loss
 
     def loss_on(self, inputs: Tensor, targets: Outputs) -> Tensor:
-        """Loss against a teacher's outputs, of whose auxiliary logits a narrower student matches the first."""
+        """Loss against a teacher's outputs; a narrower student matches its first logits."""
         with autocast():
             outputs = forward(self.net, self.state.weights, inputs)
         width = outputs.aux_logits.shape[-1]
@@ -211,7 +214,7 @@ def teacher_outputs(net: nn.Module, teacher: Weights, inputs: Tensor) -> Outputs
 
 
 class LogitCache:
-    """The teacher's logits on batches that will come again, by the (row, number) that names a row of a batch."""
+    """The teacher's logits on batches that come again, by the (row, number) of each row."""
 
     def __init__(self) -> None:
         self.logits: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -232,9 +235,10 @@ class LogitCache:
 def teacher_targets(
     net: nn.Module, teacher: Weights, batches: Iterator[NamedBatch], cache: LogitCache | None = None
 ) -> Iterator[tuple[Tensor, Outputs]]:
-    """Inputs (model, batch, pixel) with the teacher's outputs on them: cached, or several small batches at once.
+    """Inputs (model, batch, pixel) with the teacher's outputs: cached, or of joined batches.
 
-    Neither changes what a student is taught: a product of many rows is only faster than many products of few.
+    Neither changes what a student is taught: a product of many rows is only faster than many
+        products of few.
     """
     for names, inputs in batches:
         inputs = inputs.to(device())
@@ -262,7 +266,7 @@ def distill_epoch(
     on_step: OnStep,
     cache: LogitCache | None = None,
 ) -> None:
-    """One epoch in which all `students` see the same inputs and the same teacher outputs, made once for all."""
+    """One epoch in which all students see the same inputs and the same teacher outputs."""
     for inputs, targets in teacher_targets(net, teacher, batches, cache):
         for student in students:
             loss = student.loss_on(inputs, targets)
@@ -271,7 +275,7 @@ def distill_epoch(
 
 
 def first_gradient(student: Student, *, teacher: Weights, inputs: Tensor) -> Weights:
-    """Gradient of a student's loss on inputs (model, batch, pixel) by the weights that it trains; 0 for unused ones."""
+    """Gradient of a student's loss on inputs (model, batch, pixel) by its trained weights."""
     inputs = inputs.to(device())
     targets = teacher_outputs(student.net, teacher, inputs)
     loss = student.loss_on(inputs, targets)
