@@ -83,7 +83,7 @@ bundle:
 	  | $(ESBUILD) --bundle --format=iife --outfile=dist/$$name.js; done; \
 	$(ESBUILD) explorers.css --outfile=dist/explorers.css; \
 	rm dist/multiply.wasm dist/worker.txt; \
-	sha256sum *.* dist/*.js dist/*.css > dist/SHA256SUMS
+	LC_ALL=C; export LC_ALL; sha256sum *.* dist/*.js dist/*.css > dist/SHA256SUMS
 
 SEEDS := $(shell seq -s, 1 40)
 laboratory: $(READY)

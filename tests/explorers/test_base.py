@@ -146,24 +146,49 @@ def test_a_state_cannot_end_its_element():
     assert "</script><b>" not in results.html()
 
 
-def test_a_page_from_a_file_comes_to_life(browser, tmp_path):
-    """The laboratory trains in a worker beside another explorer; nothing is asked of a server."""
-    laboratory = widgets.Laboratory(width=32, steps=300, pace="full")
-    results = widgets.laboratory_runs()
-    script = base.page_script(("laboratory", "results"))
-    page = tmp_path / "page.html"
-    page.write_text(
-        f'<!doctype html><meta charset="utf-8"><style>{base.CSS}</style>'
-        f"{laboratory.html()}{results.html()}<script>{script}</script>",
-        encoding="utf8",
-    )
+@pytest.fixture
+def show(browser, tmp_path):
+    """Show explorers on a page from a file; what goes wrong in the browser fails the test."""
     visit = Visit(browser, 1280, "light")
-    visit.page.goto(page.as_uri())
-    visit.page.wait_for_function("document.querySelectorAll('[data-live]').length === 2")
-    visit.page.get_by_role("button", name="Play", exact=True).click()
-    node = visit.page.locator('[data-explorer="laboratory"]')
-    ready = "node => node.model.get('result').points"
-    visit.page.wait_for_function(ready, arg=node.element_handle())
-    assert node.evaluate("node => node.model.get('result').worker")
+
+    def opened(*explorers):
+        names = tuple(sorted({explorer.module for explorer in explorers}))
+        parts = [f'<!doctype html><meta charset="utf-8"><style>{base.CSS}</style>']
+        for explorer in explorers:
+            parts.append(explorer.html())
+        parts.append(f"<script>{base.page_script(names)}</script>")
+        path = tmp_path / "page.html"
+        path.write_text("\n".join(parts), encoding="utf8")
+        visit.page.goto(path.as_uri())
+        live = f"document.querySelectorAll('[data-live]').length === {len(explorers)}"
+        visit.page.wait_for_function(live)
+        return visit.page
+
+    yield opened
     visit.context.close()
     assert not visit.faults
+
+
+def test_a_page_from_a_file_comes_to_life(show):
+    """The laboratory trains in a worker beside another explorer; nothing is asked of a server."""
+    laboratory = widgets.Laboratory(width=32, steps=300, pace="full")
+    page = show(laboratory, widgets.laboratory_runs())
+    page.get_by_role("button", name="Play", exact=True).click()
+    node = page.locator('[data-explorer="laboratory"]')
+    ready = "node => node.model.get('result').points"
+    page.wait_for_function(ready, arg=node.element_handle())
+    assert node.evaluate("node => node.model.get('result').worker")
+
+
+def test_controls_of_several_explorers_do_not_meet(show):
+    """Each has a script of its own, but ids and the names of radio groups are those of the page."""
+    explorers = [widgets.Laboratory(), widgets.Plane(), widgets.Step(), widgets.laboratory_runs()]
+    page = show(*explorers)
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
+    assert len(ids) == len(set(ids))
+    groups = page.evaluate(
+        "[...document.querySelectorAll('fieldset:has([type=radio])')].map(field => "
+        "[...field.querySelectorAll('[type=radio]')].filter(box => box.checked).length)"
+    )
+    assert len(groups) >= 4
+    assert set(groups) == {1}

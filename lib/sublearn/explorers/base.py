@@ -72,10 +72,10 @@ class Explorer(anywidget.AnyWidget):
 
         ValueError where the state holds a number that is not finite: JSON has none.
         """
-        shared = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names())
+        inherited = anywidget.AnyWidget.class_trait_names()
         state = {}
-        for name in sorted(shared):
-            if not name.startswith("_"):
+        for name in sorted(self.trait_names(sync=True)):
+            if name not in inherited and not name.startswith("_"):
                 state[name] = getattr(self, name)
         text = json.dumps(state, separators=(",", ":"), allow_nan=False)
         text = text.replace("</", "<\\/").replace("<!", "\\u003c!")

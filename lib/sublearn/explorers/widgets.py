@@ -37,7 +37,7 @@ class Laboratory(Explorer):
     aux_dim = Int(3, min=1, max=20)
     perturbation = Float(0.0, min=0.0, max=1.0)
     lr = Float(0.003, min=0.0)
-    shared = List(default_value=["hidden", "class_head", "aux_head"])
+    shared = List(["hidden", "class_head", "aux_head"])
     inputs = Enum(["noise", "digits"], "noise")
     loss = Enum(["mse", "kl"], "mse")
     width = Int(64)
@@ -100,7 +100,8 @@ def _band() -> dict:
     points = by_step.quantile([0.05, 0.95]).unstack()
     points["mean"] = by_step.mean()
     points = points.reset_index().round(4)
-    return {"runs": int(runs.seed.nunique()), "points": points.to_numpy().tolist()}
+    count = runs.seed.nunique()
+    return {"runs": count, "points": points.to_numpy().tolist()}
 
 
 class Plane(Explorer):
@@ -113,8 +114,8 @@ class Plane(Explorer):
     """
 
     module = "plane"
-    hidden = List(default_value=[[1.2, -0.5], [0.4, 1.0]])
-    heads = List(default_value=[[0.6, 1.2, -0.5], [1.1, 0.3, 0.9]])
+    hidden = List([[1.2, -0.5], [0.4, 1.0]])
+    heads = List([[0.6, 1.2, -0.5], [1.1, 0.3, 0.9]])
     logits = Enum([1, 2], 1)
     result = Dict()
 
@@ -147,9 +148,9 @@ class Step(Explorer):
     """
 
     module = "step"
-    step = List(default_value=[1.5, 0.5])
-    teacher_head = List(default_value=[0.5, 1.4])
-    student_head = List(default_value=[-0.9, 0.8])
+    step = List([1.5, 0.5])
+    teacher_head = List([0.5, 1.4])
+    student_head = List([-0.9, 0.8])
     start = Enum(["same", "other"], "same")
     result = Dict()
 
@@ -158,7 +159,8 @@ class Step(Explorer):
         teacher_head = np.array(self.teacher_head)
         head = teacher_head if self.start == "same" else np.array(self.student_head)
         scale = np.linalg.norm(teacher_head) * np.linalg.norm(head)
-        moved = np.dot(self.step, teacher_head) * head / scale
+        report = np.dot(self.step, teacher_head)
+        moved = report * head / scale
         table = pd.DataFrame([self.step, head, moved], columns=["right", "up"])
         table.insert(0, "arrow", ["teacher's step", "auxiliary head", "student's step"])
         caption = "The student moves along the auxiliary head."
@@ -172,7 +174,8 @@ class Step(Explorer):
 def _arrows(table: pd.DataFrame) -> Figure:
     """Draw arrows from the origin of a plane: names in the first columns, then right and up."""
     figure, ax = plt.subplots(figsize=(5.5, 3.2))
-    limit = 1.15 * table[["right", "up"]].abs().max(axis=None)
+    tips = table[["right", "up"]]
+    limit = 1.15 * tips.abs().max(axis=None)
     scale = {"angles": "xy", "scale_units": "xy", "scale": 1}
     for color, row in zip(PALETTE, table.itertuples(index=False)):
         *names, right, up = row
@@ -219,20 +222,27 @@ class Results(Explorer):
         for name, column in packed["factors"].items():
             where[name] = column["levels"][-1]
         traits["where"] = where | traits.get("where", {})
-        first = {"factor": factors[0], "measure": measures[0]}
-        super().__init__(data=packed, **(first | traits))
+        traits.setdefault("factor", factors[0])
+        traits.setdefault("measure", measures[0])
+        super().__init__(data=packed, **traits)
 
     def still(self) -> str:
         """Return means with intervals by `factor`, where the other factors are as in `where`."""
         table = pd.DataFrame(self.data["measures"])
-        by = [self.factor] if self.hue == NONE else [self.factor, self.hue]
         for name, column in self.data["factors"].items():
-            table[name] = np.array(column["levels"])[column["codes"]]
-        for name in self.data["factors"].keys() - set(by):
-            table = table[table[name] == self.where[name]]
-        means = stats.summary(table.dropna(subset=[self.measure]), by=by, value=self.measure)
+            levels = np.array(column["levels"])
+            table[name] = levels[column["codes"]]
+        by = [self.factor]
+        if self.hue != NONE:
+            by.append(self.hue)
+        for name in self.data["factors"]:
+            if name not in by:
+                table = table[table[name] == self.where[name]]
+        table = table.dropna(subset=[self.measure])
+        means = stats.summary(table, by=by, value=self.measure)
         means["row"] = means[by].agg(", ".join, axis=1)
-        figure, ax = plt.subplots(figsize=(7, 1.2 + 0.32 * len(means)))
+        height = 1.2 + 0.32 * len(means)
+        figure, ax = plt.subplots(figsize=(7, height))
         dot_intervals(ax, means, y="row")
         ax.set_xlabel(self.measure)
         numbers = means[[*by, "mean", "low", "high", "n"]]
@@ -247,9 +257,9 @@ class Results(Explorer):
 def laboratory_runs() -> Results:
     """Show the runs behind the laboratory's band as results, at five steps."""
     runs = pd.read_csv(LABORATORY)
-    steps = runs[(runs.step > 0) & (runs.step % 300 == 0)]
+    trained = runs[runs.step > 0]
     return Results(
-        steps,
+        trained[trained.step % 300 == 0],
         factors=["step"],
         measures=["student", "control", "ceiling", "teacher"],
         units=["seed"],
@@ -289,16 +299,18 @@ class NoiseBench(Explorer):
         _check_columns(looks, NOISE_COLUMNS)
         samples = [_packed_sample(row) for row in looks.to_dict("records")]
         rows = _packed_accuracies(accuracies)
-        first = {"family": samples[0]["family"], "parameter": samples[0]["parameter"]}
-        live = recompute is not None
-        super().__init__(looks=samples, accuracies=rows, live=live, **(first | traits))
+        for name in ("family", "parameter"):
+            traits.setdefault(name, samples[0][name])
+        super().__init__(looks=samples, accuracies=rows, **traits)
+        self.live = recompute is not None
         self._recompute = recompute
         self.on_msg(self._on_message)
 
     def _on_message(self, _, message: dict, __) -> None:
         if message.get("do") == "compute" and self._recompute:
             row = self._recompute(message["family"], message["parameter"])
-            self.accuracies = self.accuracies + _packed_accuracies(pd.DataFrame([row]))
+            rows = _packed_accuracies(pd.DataFrame([row]))
+            self.accuracies = self.accuracies + rows
 
     def still(self) -> str:
         """Return the measured accuracies of every family."""
@@ -306,7 +318,8 @@ class NoiseBench(Explorer):
         figure, ax = plt.subplots()
         for family, rows in table.groupby("family", sort=False):
             mean = rows["mean"].to_numpy()
-            bars = np.abs(rows[["low", "high"]].to_numpy(float).T - mean)
+            limits = rows[["low", "high"]].to_numpy(float)
+            bars = np.abs(limits.T - mean)
             ax.errorbar(rows.parameter, mean, bars, fmt="o", capsize=4, label=family)
         ax.set(xlabel=self.label, ylabel="accuracy on test images", ylim=(0, 1))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -346,20 +359,24 @@ class Partners(Explorer):
         shape = (len(words), len(numbers))
         packed = {}
         for name, matrix in measures.items():
-            if np.shape(matrix) != shape or not np.isfinite(matrix).all():
+            matrix = np.asarray(matrix, dtype=float)
+            if matrix.shape != shape or not np.isfinite(matrix).all():
                 raise ValueError(
                     f"measure {name!r} must hold finite numbers of shape {shape}, "
                     "one per word and number"
                 )
-            packed[name] = _packed_matrix(np.asarray(matrix, dtype=float))
-        names = list(measures)
-        traits = {"chosen": words[0], "across": names[0], "upward": names[-1]} | traits
+            packed[name] = _packed_matrix(matrix)
+        first, *_, last = measures
+        traits.setdefault("chosen", words[0])
+        traits.setdefault("across", first)
+        traits.setdefault("upward", last)
         super().__init__(words=list(words), numbers=list(numbers), measures=packed, **traits)
 
     def matrix(self, measure: str) -> np.ndarray:
         """Return a measure as it is embedded (word, number)."""
         packed = self.measures[measure]
-        codes = np.frombuffer(base64.b64decode(packed["codes"]), dtype=np.int8)
+        decoded = base64.b64decode(packed["codes"])
+        codes = np.frombuffer(decoded, dtype=np.int8)
         matrix = codes.reshape(len(self.words), len(self.numbers))
         return matrix * packed["scale"] / 127
 
@@ -369,7 +386,8 @@ class Partners(Explorer):
         upward = self.matrix(self.upward)
         best = upward.argmax(1)
         rows = np.arange(len(self.words))
-        table = pd.DataFrame({"word": self.words, "number": np.array(self.numbers)[best]})
+        table = pd.DataFrame({"word": self.words})
+        table["number"] = np.array(self.numbers)[best]
         table[self.upward] = upward[rows, best]
         table[self.across] = across[rows, best]
         figure, ax = plt.subplots()
@@ -412,11 +430,12 @@ def _packed_table(
 def _packed_sample(row: dict) -> dict:
     sample = np.asarray(row["sample"], dtype=float)
     brightness = np.round(255 * (1 - (sample + 1) / 2))
+    brightness = np.clip(brightness, 0, 255)
     return {
         "family": str(row["family"]),
         "parameter": float(row["parameter"]),
         "side": len(sample),
-        "pixels": _base64(np.clip(brightness, 0, 255).astype(np.uint8)),
+        "pixels": _base64(brightness.astype(np.uint8)),
         "spectrum": _rounded(row["spectrum"], digits=4),
         "singular": _rounded(row["singular"], digits=4),
     }
@@ -425,7 +444,8 @@ def _packed_sample(row: dict) -> dict:
 def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
     """Pack rows with None for an interval that is missing: JSON has no NaN."""
     _check_columns(table, ACCURACY_COLUMNS)
-    table = table[list(ACCURACY_COLUMNS)].astype({"family": str, "parameter": float, "n": int})
+    table = table[list(ACCURACY_COLUMNS)]
+    table = table.astype({"family": str, "parameter": float, "n": int})
     complete = table.astype(object).where(table.notna(), None)
     return complete.to_dict("records")
 

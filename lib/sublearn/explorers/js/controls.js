@@ -1,6 +1,7 @@
 // Small parts of every explorer: elements, labeled native controls that are bound to a model, theme, size.
 
-let counter = 0;
+// An id that nothing else on the page has; each explorer has this module to itself, so that a counter would not do.
+export const uniqueId = () => `explorer-${Math.random().toString(36).slice(2)}`;
 
 // element("p", { class: "quiet" }, "text", child, ...); a property named on... is a listener.
 export function element(name, properties = {}, ...children) {
@@ -38,7 +39,7 @@ export function assign(model, name, value) {
 
 // A slider for the trait `name`, over the listed `values` (or those from low to high by step).
 export function slider(model, name, label, values, format = String) {
-  const id = `explorer-control-${++counter}`;
+  const id = uniqueId();
   const shown = element("span", { class: "explorer-value", "aria-hidden": "true" });
   const input = element("input", {
     id,
@@ -62,7 +63,7 @@ export function slider(model, name, label, values, format = String) {
 }
 
 export function select(model, name, label, choices) {
-  const id = `explorer-control-${++counter}`;
+  const id = uniqueId();
   const texts = choices.map((choice) => (Array.isArray(choice) ? choice : [choice, String(choice)]));
   const options = texts.map(([, text], place) => element("option", { value: place }, text));
   const input = element(
@@ -107,7 +108,7 @@ export function checks(model, name, legend, choices) {
 }
 
 export function radios(model, name, legend, choices) {
-  const group = `explorer-group-${++counter}`;
+  const group = uniqueId();
   const boxes = choices.map(([value, text]) => {
     const box = element("input", {
       type: "radio",

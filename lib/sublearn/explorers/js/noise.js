@@ -1,7 +1,7 @@
 // The noise bench: family and parameter of the inputs; a sample, its spectra, and the accuracy measured nearest to it.
 
 import { chart } from "./chart.js";
-import { assign, button, drawn, element, follow, select, sized, table, voice } from "./controls.js";
+import { assign, button, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
 
 const number = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toString());
 
@@ -119,7 +119,7 @@ export function render({ model, el }) {
       .sort((a, b) => a - b);
     if (!values.includes(model.get("parameter")))
       model.set("parameter", nearest(looks, model.get("family"), model.get("parameter")).parameter);
-    const id = `explorer-noise-${Math.random().toString(36).slice(2)}`,
+    const id = uniqueId(),
       shown = element("span", { class: "explorer-value", "aria-hidden": "true" });
     const input = element("input", {
       id,

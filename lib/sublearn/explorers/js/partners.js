@@ -1,10 +1,9 @@
 // Entangled partners: pick a word or a number, read its partners both ways, and find its pairs among all pairs.
 
 import { chart } from "./chart.js";
-import { assign, drawn, element, follow, select, sized, table, voice } from "./controls.js";
+import { assign, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
 
 const COUNT = 8;
-let counter = 0;
 
 const number = (value) => value.toFixed(2);
 
@@ -46,7 +45,7 @@ export function render({ model, el }) {
     numbers: model.get("numbers"),
     measures: model.get("measures"),
   });
-  const id = `explorer-search-${++counter}`,
+  const id = uniqueId(),
     list = element("datalist", { id: `${id}-names` }, ...[...data.words, ...data.numbers].map(option));
   const input = element("input", {
     id,

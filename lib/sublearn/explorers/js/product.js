@@ -1,9 +1,9 @@
 // The product of two matrices, which is nearly all the work of training, and the memory that matrices live in.
 //
 // Two programs give the same bits, because both add the same terms in the same order: the loops below, and those of
-// multiply.ts in WebAssembly, which a browser runs about six times as fast: 1,210 against 190 steps of the laboratory
+// multiply.ts in WebAssembly, which a browser runs about six times as fast: 1,160 against 180 steps of the laboratory
 // per second (tests/explorers/bench.mjs, Node 20, one core; loops in JavaScript that keep a block of 4 x 4 results in
-// variables: 490). Where a browser has no WebAssembly, or a page forbids it, the loops below do everything.
+// variables: 500). Where a browser has no WebAssembly, or a page forbids it, the loops below do everything.
 
 import program from "./dist/multiply.js";
 
