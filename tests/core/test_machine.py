@@ -90,3 +90,13 @@ def test_as_many_items_at_a_time_as_threads_are_asked_for(monkeypatch, threads):
         return torch.get_num_threads()
 
     assert machine.parallel_map(work, range(threads)) == [1] * threads
+
+
+def test_what_follows_has_the_threads_it_had_before():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        machine.parallel_map(lambda item, on_step: item, [1, 2])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

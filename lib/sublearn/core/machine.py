@@ -5,9 +5,9 @@ torch is imported where it is used: the press asks about the machine without wai
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -97,11 +97,20 @@ def workers() -> int:
     return int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
 
 
-def executor() -> Executor:
+@contextmanager
+def executor() -> Iterator[Executor]:
     """Workers that train side by side, each with one thread."""
     import torch
 
-    return ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,))
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:  # a worker's choice holds for all: what follows would depend on what was trained
+            torch.set_num_threads(threads)
 
 
 def parallel_map(
@@ -117,11 +126,7 @@ def parallel_map(
     """
     with progress(total, title) as bar, executor() as pool:
         futures = [pool.submit(function, item, bar.update) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return [future.result() for future in futures]
 
 
 def progress(total: int, title: str) -> std.tqdm:
