@@ -162,8 +162,11 @@ def run(
     for name, keys in students.items():
         for key in keys:
             label = {"arm": name} | columns(arms[name])
-            label |= {"seed": seed, "model": key.model, "partner": key.partner}
-            rows += [label | numbers for numbers in _numbers(key, store)]
+            label["seed"] = seed
+            label["model"] = key.model
+            label["partner"] = key.partner
+            for numbers in _numbers(key, store):
+                rows.append(label | numbers)
     return pd.DataFrame(rows)
 
 

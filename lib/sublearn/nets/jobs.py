@@ -10,8 +10,14 @@ import torch
 from sublearn.core.machine import OnStep
 from sublearn.core.rng import rng
 from sublearn.core.store import Arrays, Json, Kind, Save, Store, code_digest, digest
-from sublearn.nets import ensemble, training
-from sublearn.nets.ensemble import Weights
+from sublearn.nets import training
+from sublearn.nets.ensemble import (
+    Weights,
+    initial_weights,
+    orthogonalize,
+    perturbation_noise,
+    transplant,
+)
 from sublearn.nets.inputs import (
     data_digests,
     image_batches,
@@ -78,10 +84,11 @@ def teacher_key(setting: Setting, seed: int, model: int) -> TeacherKey:
 def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
     """Train teachers that differ in nothing but how long, and save each where its training ends."""
     longest = max(keys, key=lambda key: key.setting.teacher_epochs)
-    setting, seed = longest.setting, longest.seed
+    setting = longest.setting
+    seed = longest.seed
     models = list(dict.fromkeys(key.model for key in keys))
     net = network(setting)
-    weights = ensemble.initial_weights(net, setting, seed, models)
+    weights = initial_weights(net, setting, seed, models)
     state = training.train_state(
         weights,
         lr=setting.teacher_lr,
@@ -92,7 +99,8 @@ def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
         for key in keys:
             if key.setting.teacher_epochs == epoch:
                 row = models.index(key.model)
-                save(key, _arrays(state.weights, row))
+                arrays = _arrays(state.weights, row)
+                save(key, arrays)
         if epoch < setting.teacher_epochs:
             batches = image_batches(setting, seed, models, epoch)
             training.train_teacher_epoch(net, state, batches, on_step)
@@ -104,19 +112,23 @@ def _arrays(weights: Weights, row: int) -> dict[str, np.ndarray]:
     for name, stacked in weights.items():
         if not name.startswith("aux_head"):
             tensor = stacked[row].detach()
-            arrays[name] = tensor.cpu().numpy()
+            tensor = tensor.cpu()
+            arrays[name] = tensor.numpy()
     return arrays
 
 
 def load_teachers(store: Store, setting: Setting, seed: int, models: Sequence[int]) -> Weights:
     """Trained teachers (model, ...) with the auxiliary heads that they started with."""
-    weights = ensemble.initial_weights(network(setting), setting, seed, models)
+    net = network(setting)
+    weights = initial_weights(net, setting, seed, models)
     stored = []
     for model in models:
         key = teacher_key(setting, seed, model)
-        stored.append(store.read(TEACHERS, key))
+        arrays = store.read(TEACHERS, key)
+        stored.append(arrays)
     for name in stored[0]:
-        stacked = np.stack([arrays[name] for arrays in stored])
+        rows = [arrays[name] for arrays in stored]
+        stacked = np.stack(rows)
         weights[name] = torch.from_numpy(stacked)
     return weights
 
@@ -127,17 +139,19 @@ def measure_teachers(
     """Measure untrained networks and the teachers that they became."""
     for key in keys:
         setting = key.teacher.setting
-        seed, models = key.teacher.seed, [key.teacher.model]
+        seed = key.teacher.seed
+        model = key.teacher.model
         net = network(setting)
-        start = ensemble.initial_weights(net, setting, seed, models)
-        teacher = load_teachers(store, setting, seed, models)
-        context = {"start": start, "teacher": teacher, "images": images_of(setting)}
+        start = initial_weights(net, setting, seed, [model])
+        teacher = load_teachers(store, setting, seed, [model])
+        images = images_of(setting)
         rows = []
-        stages = [("untrained", 0, start), ("teacher", setting.teacher_epochs, teacher)]
-        for role, epoch, weights in stages:
-            snapshot = take_snapshot(net, weights, **context)
+        for role, weights in {"untrained": start, "teacher": teacher}.items():
+            snapshot = take_snapshot(net, weights, start=start, teacher=teacher, images=images)
             (numbers,) = _rows(snapshot, key.measures)
-            rows.append({"role": role, "epoch": epoch} | numbers)
+            epoch = setting.teacher_epochs if role == "teacher" else 0
+            row = {"role": role, "epoch": epoch}
+            rows.append(row | numbers)
         save(key, rows)
         on_step()
 
@@ -151,7 +165,8 @@ def _rows(snapshot: Snapshot, names: Iterable[str] = ()) -> list[dict[str, float
     values = [column.double().cpu() for column in columns.values()]
     rows = []
     for numbers in torch.stack(values, dim=1).tolist():
-        rows.append(dict(zip(columns, numbers)))
+        row = dict(zip(columns, numbers))
+        rows.append(row)
     return rows
 
 
@@ -163,14 +178,14 @@ def starting_weights(
 ) -> Weights:
     """Initial weights of students: the teacher's start, but for unshared and perturbed parts."""
     net = network(setting)
-    shared = ensemble.initial_weights(net, setting, seed, models)
-    separate = ensemble.initial_weights(net, setting, seed, models, "own start")
-    start = ensemble.transplant(separate, source=shared, parts=setting.shared)
-    noise = ensemble.perturbation_noise(start, setting, seed, models)
+    shared = initial_weights(net, setting, seed, models)
+    separate = initial_weights(net, setting, seed, models, "own start")
+    start = transplant(separate, source=shared, parts=setting.shared)
+    noise = perturbation_noise(start, setting, seed, models)
     if noise and setting.perturbation_kind == "orthogonal":
         unfrozen = replace(setting, frozen=())
         _, gradient = first_step(unfrozen, start, seed, models, teacher)
-        noise = ensemble.orthogonalize(noise, gradient=gradient)
+        noise = orthogonalize(noise, gradient=gradient)
     for name, tensor in noise.items():
         start[name] = start[name] + tensor
     return start
@@ -204,7 +219,8 @@ def first_step(
     """
     student = make_student(setting, start, seed, models)
     inputs = sample(setting, seed, models, SAMPLE)
-    gradient = training.first_gradient(student, teacher=on_device(teacher), inputs=inputs)
+    teacher = on_device(teacher)
+    gradient = training.first_gradient(student, teacher=teacher, inputs=inputs)
     return inputs, gradient
 
 
@@ -223,16 +239,19 @@ class Arm:
         self.context = {"start": start, "teacher": teacher, "images": images}
         if "predictors" in keys[0].measures:
             inputs, gradient = first_step(self.setting, start, seed, models, teacher)
-            self.context |= {"inputs": inputs, "first_gradient": gradient}
+            self.context["inputs"] = inputs
+            self.context["first_gradient"] = gradient
 
     def evaluate(self, epoch: int) -> None:
         """Add a row per model: with all measures at the last epoch, with the accuracy before."""
         last = epoch == self.setting.epochs
         names = self.keys[0].measures if last else ()
-        weights = self.student.state.weights
-        snapshot = take_snapshot(self.student.net, weights, **self.context)
+        student = self.student
+        weights = student.state.weights
+        snapshot = take_snapshot(student.net, weights, **self.context)
+        row = {"role": "student", "epoch": epoch}
         for rows, numbers in zip(self.rows, _rows(snapshot, names)):
-            rows.append({"role": "student", "epoch": epoch} | numbers)
+            rows.append(row | numbers)
 
     def save_rows(self, save: Save) -> None:
         """Save the rows of every model."""
@@ -254,7 +273,8 @@ def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store
     partners = [key.partner for key in by_setting[widest]]
     teacher = load_teachers(store, widest, seed, partners)
     arms = [Arm(students, teacher) for students in by_setting.values()]
-    net, teacher = network(widest), on_device(teacher)
+    teacher = on_device(teacher)
+    net = network(widest)
     cached = not widest.fresh_inputs and widest.aux_dim <= CACHED_LOGITS
     cache = training.LogitCache() if cached else None
     longest = max(setting.epochs for setting in by_setting)
