@@ -358,7 +358,7 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
         folder = project.private("staging") / job.name
         expected = times.get(job.name, job.seconds)
         running[job.name] = Running(time.monotonic(), expected, folder)
-        run_notebook(project, job, folder, threads=max(1, cores() // jobs))
+        run_notebook(project, job, folder, threads=max(1, machine.cores() // jobs))
 
     pool = ThreadPoolExecutor(jobs)
     good = True
@@ -374,11 +374,6 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
     finally:  # an interrupted run must not wait for its kernels
         pool.shutdown(wait=False, cancel_futures=True)
     return good
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def private_environment(project: Project) -> dict[str, str]:

@@ -92,6 +92,30 @@ def test_as_many_items_at_a_time_as_threads_are_asked_for(monkeypatch, threads):
     assert machine.parallel_map(work, range(threads)) == [1] * threads
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "3200000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+    ],
+)
+def test_a_containers_share_of_the_cores_is_what_trains(monkeypatch, tmp_path, files, expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.delenv("SUBLIMINAL_THREADS", raising=False)
+    pretend(monkeypatch)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.workers() == machine.cores() == expected
+
+
 def test_what_follows_has_the_threads_it_had_before():
     before = torch.get_num_threads()
     try:

@@ -22,6 +22,8 @@ OnStep = Callable[[], object]
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROCESSOR_INFO = Path("/proc/cpuinfo")
 GPU_INFO = Path("/proc/driver/nvidia/gpus")
+CGROUP = Path("/sys/fs/cgroup")
+CPU_LIMITS = ("cpu.max", "cpu/cpu.cfs_*_us")  # of version 2 and 1: quota and period
 
 
 def device() -> "torch.device":
@@ -90,11 +92,25 @@ def autocast() -> AbstractContextManager:
     return nullcontext()
 
 
+def cores() -> int:
+    """Cores that this process may use: those of its affinity, at most its cgroup's limit."""
+    usable = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
+    for pattern in CPU_LIMITS:
+        limit = []
+        for path in sorted(CGROUP.glob(pattern), reverse=True):
+            limit += path.read_text().split()
+        if len(limit) == 2 and limit[0].isdigit():  # else "max" or -1: there is no limit
+            usable = min(usable, int(limit[0]) // int(limit[1]))
+    return max(usable, 1)
+
+
 def workers() -> int:
     """Threads that train side by side: SUBLIMINAL_THREADS, else every core; on a GPU one."""
     if device().type == "cuda":
         return 1
-    return int(os.environ.get("SUBLIMINAL_THREADS") or os.cpu_count() or 1)
+    return int(os.environ.get("SUBLIMINAL_THREADS") or cores())
 
 
 @contextmanager
