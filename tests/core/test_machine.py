@@ -101,9 +101,10 @@ def test_as_many_items_at_a_time_as_threads_are_asked_for(monkeypatch, threads):
         ({"cpu.max": "50000 100000\n"}, 1),
         ({"cpu.max": "3200000 100000\n"}, 8),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_burst_us": "0\n", "cpu/cpu.cfs_period_us": "100000\n",
+          "cpu/cpu.cfs_quota_us": "300000\n"}, 3),
     ],
-)
+)  # fmt: skip
 def test_a_containers_share_of_the_cores_is_what_trains(monkeypatch, tmp_path, files, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: 32)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)

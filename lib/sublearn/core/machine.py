@@ -23,7 +23,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 PROCESSOR_INFO = Path("/proc/cpuinfo")
 GPU_INFO = Path("/proc/driver/nvidia/gpus")
 CGROUP = Path("/sys/fs/cgroup")
-CPU_LIMITS = ("cpu.max", "cpu/cpu.cfs_*_us")  # of version 2 and 1: quota and period
+CPU_LIMITS = ("cpu.max", "cpu/cpu.cfs_[pq]*_us")  # quota and period, of version 2 and 1
 
 
 def device() -> "torch.device":
