@@ -89,10 +89,13 @@ class Job(NamedTuple):
 # ---------------------------------------------------------------- what must run, and why
 
 
-def plan(project: Project, *, only=(), parameters=()) -> tuple[list[Job], list[str]]:
+def plan(
+    project: Project, *, only=(), parameters=(), require_data=False
+) -> tuple[list[Job], list[str]]:
     """Jobs of a run, and notes for the reader.
 
     only: beginnings of the notebooks' names. parameters: mapping, the last word on a parameter.
+    require_data: refuse to replace a data set that cannot be had.
     Every request is checked here. Errors: ValueError, as a rule a PressError.
     """
     notebooks, notes = read_notebooks(project)
@@ -105,7 +108,7 @@ def plan(project: Project, *, only=(), parameters=()) -> tuple[list[Job], list[s
         requested = profile["defaults"] | profile["notebooks"].get(name, {})
         requested.update(parameters)
         values[name] = parameter_values(defaults[name], requested)
-    digests, replacements = find_data(values)
+    digests, replacements = find_data(values, required=require_data)
     jobs = []
     for name in chosen:
         inputs = inputs_of(project, notebooks[name], values[name])
@@ -214,10 +217,11 @@ def choose(names: list[str], only: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefixes or "")]
 
 
-def find_data(values: dict[str, dict]) -> tuple[dict, list]:
+def find_data(values: dict[str, dict], *, required: bool) -> tuple[dict, list]:
     """Digest of each data set in use, and a note for each that cannot be had.
 
-    values: parameters of each notebook; here the embedded data set replaces a missing one.
+    values: parameters of each notebook; here the embedded data set replaces a missing one, or a
+    PressError says what is missing where the data are `required`.
     """
     users = {EMBEDDED: []}
     for name, parameters in values.items():
@@ -228,6 +232,8 @@ def find_data(values: dict[str, dict]) -> tuple[dict, list]:
         try:
             digests[dataset] = data.digest(dataset)
         except data.DataUnavailable as error:
+            if required:
+                raise PressError(f"{error} --require-data allows no other data.") from None
             instead = f"Instead of it the embedded {EMBEDDED!r} are used in {', '.join(names)}."
             notes.append(f"{error} {instead}")
             for name in names:
@@ -302,10 +308,13 @@ def changes(project: Project, name: str, notebook: dict, inputs: dict) -> list[s
 # ---------------------------------------------------------------- execution
 
 
-def run(project: Project, *, only=(), parameters=(), jobs: int = 1) -> bool:
-    """Run what needs it, `jobs` notebooks at a time; True when none failed. Errors as in `plan`."""
+def run(project: Project, *, jobs: int = 1, **request) -> bool:
+    """Run what needs it of a `request` to `plan`, `jobs` notebooks at a time.
+
+    True when none failed. Errors as in `plan`.
+    """
     with profile_lock(project):
-        planned, notes = plan(project, only=only, parameters=parameters)
+        planned, notes = plan(project, **request)
         for note in notes:
             print(f"Note: {note}")
         waiting = []
@@ -354,11 +363,12 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
     times = store.read_json(project.private("times.json")) or {}
     running: dict[str, Running] = {}
 
-    def work(job: Job) -> None:
+    def work(job: Job) -> list[str]:
         folder = project.private("staging") / job.name
         expected = times.get(job.name, job.seconds)
         running[job.name] = Running(time.monotonic(), expected, folder)
-        run_notebook(project, job, folder, threads=max(1, machine.cores() // jobs))
+        threads = max(1, machine.cores() // jobs)
+        return run_notebook(project, job, folder, threads=threads)
 
     pool = ThreadPoolExecutor(jobs)
     good = True
@@ -385,8 +395,11 @@ def private_environment(project: Project) -> dict[str, str]:
     return environment
 
 
-def run_notebook(project: Project, job: Job, folder: Path, *, threads: int) -> None:
-    """Execute one notebook, its files in the new `folder`, and publish it; raises `CellFailed`."""
+def run_notebook(project: Project, job: Job, folder: Path, *, threads: int) -> list[str]:
+    """Execute one notebook, its files in the new `folder`, and publish it; its warnings.
+
+    Errors: `CellFailed`.
+    """
     results = folder / "results"
     results.mkdir(parents=True)
     environment = private_environment(project) | {
@@ -400,6 +413,7 @@ def run_notebook(project: Project, job: Job, folder: Path, *, threads: int) -> N
     ran = execute(job, folder, environment, project.source("").parent)
     publish(project, job, results, compose(job, ran))
     shutil.rmtree(folder)
+    return warnings_of(ran)
 
 
 @cache
@@ -495,7 +509,7 @@ def compose(job: Job, ran: dict) -> str:
 
 def merge_outputs(number: int, cell: dict, ran: dict) -> dict:
     """A source cell with the outputs of `ran`, and its figure's name, caption and description."""
-    outputs = drop_widgets(ran["outputs"])
+    outputs = page_outputs(ran["outputs"])
     metadata, labels = cell["metadata"], []
     for output in outputs:
         if output["output_type"] == "error":
@@ -514,10 +528,23 @@ def merge_outputs(number: int, cell: dict, ran: dict) -> dict:
     return cell | {"outputs": outputs, "execution_count": count, "metadata": metadata}
 
 
-def drop_widgets(outputs: list[dict]) -> list[dict]:
-    """Outputs less live widgets: they show nothing without a kernel, and their ids are random."""
+def warnings_of(ran: dict) -> list[str]:
+    """What the cells of a notebook wrote to their standard error, for the terminal."""
+    texts = []
+    for cell in ran["cells"]:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                text = "".join(output["text"])
+                texts.append(text.rstrip())
+    return texts
+
+
+def page_outputs(outputs: list[dict]) -> list[dict]:
+    """Outputs less warnings, which differ between machines, and widgets, dead without a kernel."""
     kept = []
     for output in outputs:
+        if output.get("name") == "stderr":
+            continue
         content = dict(output.get("data", {}))
         if content.pop(WIDGET, None) is None:
             kept.append(output)
@@ -606,6 +633,8 @@ def report(name: str, future: Future, notebook: Running) -> float | None:
     duration = tqdm.format_interval(seconds)
     error = future.exception()
     if error is None:
+        for warning in future.result():
+            print(f"{name}  warns: {warning}")
         print(f"{name}  done in {duration}", flush=True)
         return seconds
     if not isinstance(error, CellFailed):

@@ -26,14 +26,14 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from press.checks import problems
-from press.runner import Project, plan, private_environment, profile_lock, run
+from press.runner import PressError, Project, plan, private_environment, profile_lock, run
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
 
 BUILD = "from jupyter_book.cli.main import main; main()"
 OPTIONS = "--warningiserror --nitpick --keep-going --all --quiet".split()
 COLOR = re.compile(r"\x1b\[[\d;]*m")
-SKIPPED = re.compile(r"/\.|\.pyc$")  # hidden and compiled files
+SKIPPED = re.compile(r"/\.|\.pyc$|~$|/(Icon\r|Thumbs\.db|desktop\.ini)$")
 LIBRARY = Path(__file__).resolve().parents[1]
 CODE = ("press/site.py", "press/checks.py", "sublearn/explorers/**/*")  # below the library
 SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
@@ -106,7 +106,7 @@ def inputs_digest(project: Project) -> str:
 
 
 def file_digests(root: Path, patterns: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """Digests of files below `root` by name, less hidden and compiled ones."""
+    """Digests of files below `root` by name, less hidden and compiled ones and those of a file manager."""
     digests = {}
     for pattern in patterns:
         for path in root.glob(pattern):
@@ -237,6 +237,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")
     add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
     add("-p", action="append", default=[], type=assignment, metavar="KEY=VALUE", help="a parameter")
+    data = "fail where a data set cannot be had, instead of using the embedded digits"
+    add("--require-data", action="store_true", help=data)
     return parser.parse_args(arguments)
 
 
@@ -253,10 +255,25 @@ def assignment(text: str) -> tuple[str, object]:
         return key, value
 
 
+def check_checkout(folder: Path) -> None:
+    """Raise a PressError where `folder` lies in another checkout than this press."""
+    for root in (folder, *folder.parents):
+        library = root / "lib"
+        if (library / "press").is_dir():
+            if not library.samefile(LIBRARY):
+                raise PressError(f"{root}/.venv imports {LIBRARY}; run `make` there to mend it")
+            return
+
+
 def dispatch(arguments: argparse.Namespace) -> int:
     """Do what the command line asks; the exit status."""
+    check_checkout(Path.cwd())
     project = Project(profile=arguments.profile)
-    request = {"only": arguments.names + arguments.only, "parameters": dict(arguments.p)}
+    request = {
+        "only": arguments.names + arguments.only,
+        "parameters": dict(arguments.p),
+        "require_data": arguments.require_data,
+    }
     if arguments.command == "why":
         for job in plan(project, **request)[0]:
             print(f"{job.name}  {'; '.join(job.changes) or 'up to date'}")

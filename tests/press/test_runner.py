@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -184,11 +185,22 @@ def test_parameters_environment_and_figure_reach_the_copy(first):
     assert "widgets" not in text
 
 
+def test_warnings_reach_the_terminal_and_no_page(tmp_path, capsys):
+    source = "import sys, warnings\nprint(1)\nwarnings.warn('no home')\nprint('odd', file=sys.stderr)"
+    project = make_project(tmp_path / "project", n01_good=[("a", "code", source)])
+    (project.root / "profiles.yml").write_text("smoke: {}")
+    assert runner.run(project)
+    assert [output["text"] for output in cell(project, "a")["outputs"]] == [["1\n"]]
+    shown = capsys.readouterr().out
+    assert re.search("^01_good  warns: .*UserWarning: no home$", shown, re.MULTILINE)
+    assert shown.count("odd") == 1
+
+
 def test_live_widgets_stay_behind():
     text = {"output_type": "stream", "text": "x"}
     both = {"data": {runner.WIDGET: {"model_id": "1"}, "text/html": "<p>", "text/plain": "p"}}
     dead = {"data": {runner.WIDGET: {"model_id": "2"}, "text/plain": "0%"}}
-    assert runner.drop_widgets([text, both, dead]) == [
+    assert runner.page_outputs([text, both, dead]) == [
         text,
         {"data": {"text/html": "<p>", "text/plain": "p"}},
     ]
@@ -362,6 +374,34 @@ def test_missing_data_are_replaced_by_the_embedded_and_said(project, monkeypatch
         {},
     ]
     assert jobs[0].inputs["data"] == "digest of digits"
+
+
+def test_missing_data_end_a_run_that_insists_on_them(project, monkeypatch, capsys):
+    def digest(dataset):
+        raise data.DataUnavailable("MNIST is not here.")
+
+    monkeypatch.setattr(data, "digest", digest)
+    monkeypatch.setattr(site, "Project", lambda profile: runner.Project(project.root, profile))
+    for command in ("book", "run", "why"):
+        monkeypatch.setattr(sys, "argv", ["press", command, "--profile", "laptop", "--require-data"])
+        assert site.main() == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err == "Error: MNIST is not here. --require-data allows no other data.\n"
+
+
+def test_the_press_refuses_a_checkout_that_it_does_not_belong_to(tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "copy"
+    (copy / "lib" / "press").mkdir(parents=True)
+    (copy / "notebooks").mkdir()
+    monkeypatch.setattr(sys, "argv", ["press", "book", "--profile", "smoke"])
+    for folder in (copy, copy / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert site.main() == 2
+        sentence = f"Error: {copy}/.venv imports {site.LIBRARY}; run `make` there to mend it\n"
+        assert capsys.readouterr().err == sentence
+    site.check_checkout(site.LIBRARY / "press")  # its own, and a folder of no checkout
+    site.check_checkout(tmp_path)
 
 
 def test_damaged_data_stop_the_run(project, monkeypatch):

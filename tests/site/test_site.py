@@ -149,6 +149,19 @@ def test_a_change_of_any_input_builds_anew(project, builds, changed):
     assert builds.count == 2
 
 
+STRAY = [".DS_Store", "Thumbs.db", "desktop.ini", "Icon\r", "._01_a.ipynb", "01_a.ipynb~"]
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_files_of_a_file_manager_build_nothing(project, builds, name):
+    press_site.build(Project(project.root))
+    (project.root / "book").mkdir()
+    for folder in ("book", "notebooks", "_build/executed/laptop"):
+        (project.root / folder / name).write_text("")
+    press_site.build(Project(project.root))
+    assert builds.count == 1
+
+
 def test_profiles_have_sites_of_their_own(project, builds):
     laptop, smoke = (press_site.build(Project(project.root, profile)) for profile in ("laptop", "smoke"))
     assert smoke == project.root / "_build" / "smoke" / "html"
