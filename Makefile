@@ -16,7 +16,10 @@ PROFILE ?= laptop
 JOBS ?= 1
 PORT ?= 8000
 BIN := .venv/bin
-READY := .venv/ready
+# Ready for this folder only: a copied or moved checkout would otherwise import from where it was made.
+READY := .venv/ready-$(firstword $(shell pwd -P | cksum))
+# Without kernels of the name python3 from elsewhere.
+OWN_KERNEL := JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1
 PRESS := $(BIN)/python -I -m press
 
 .PHONY: book smoke run why test lint lab serve bench clean browser pins readme bundle laboratory
@@ -40,12 +43,13 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check lib tests notebooks
-	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(BIN)/ruff format --check lib
+	$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb
 	@if command -v npx >/dev/null; then npx --yes @biomejs/biome@2.6.8 check; \
 	  else echo "There is no npx: the JavaScript was not checked." >&2; fi
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+	$(OWN_KERNEL) $(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
 
 serve: $(READY)
 	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first." >&2; exit 1; }
@@ -116,7 +120,7 @@ $(READY): requirements.txt pyproject.toml
 	@test -x "$(UV)" || { $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip install -qq uv; }
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@touch $@
+	@rm -f .venv/ready* && touch $@
 
 # Compile the ranges of pyproject.toml to one file of pins for every system; it holds digests and no addresses.
 pins: $(READY)

@@ -2,18 +2,22 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import bench
+import press
 from press import runner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +102,74 @@ def test_python_paths_from_outside_do_not_reach_the_press(tmp_path):
     done = subprocess.run([*arguments, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage: python -m press" in done.stdout
+
+
+def planned(folder):
+    """What `make why` would do in a folder."""
+    command = [shutil.which("make"), "--dry-run", "why", "NAME=02"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_sets_up_anew_in_a_copied_or_moved_checkout(tmp_path):
+    checkout = tmp_path / "first one"
+    checkout.mkdir()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout)
+    first = planned(checkout)
+    assert "Setting up" in first
+    (checkout / ".venv").mkdir()
+    (checkout / re.search(r"touch (\S+)$", first, re.MULTILINE)[1]).touch()
+    assert "Setting up" not in planned(checkout)
+    copy = shutil.copytree(checkout, tmp_path / "copy")
+    assert "Setting up" in planned(copy)
+    assert "Setting up" in planned(checkout.rename(tmp_path / "moved"))
+
+
+def test_the_environment_imports_this_checkout():
+    assert Path(press.__file__).parent == ROOT / "lib" / "press"
+
+
+@pytest.mark.parametrize(
+    ("file", "program"), [("Makefile", "jupyterlab"), ("book/how_to_run.md", "papermill")]
+)
+def test_a_foreign_kernel_does_not_take_the_place_of_the_books(tmp_path, file, program):
+    for folder in ("path", "user"):
+        spec = tmp_path / folder / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text('{"argv": ["false"], "display_name": "Foreign", "language": "python"}')
+    text = (ROOT / file).read_text().replace("\\\n", "")
+    own = re.search(r"^OWN_KERNEL := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    command = re.search(rf"^\s*(.*)(?:\$\(BIN\)|\.venv/bin)/python -m {program} ", text, re.MULTILINE)
+    settings = command[1].replace("$(OWN_KERNEL)", own)
+    code = "from jupyter_client.kernelspec import get_kernel_spec as get; print(get('python3').argv[0])"
+    outside = {"JUPYTER_PATH": str(tmp_path / "path"), "JUPYTER_DATA_DIR": str(tmp_path / "user"),
+               "JUPYTER_PREFER_ENV_PATH": "0"}  # fmt: skip
+    line = f"{settings} {shlex.join([sys.executable, '-c', code])}"
+    done = subprocess.run(line, shell=True, env=os.environ | outside, capture_output=True, text=True)
+    assert done.stdout.startswith("python"), done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_a_clone_that_wants_windows_line_ends_can_run_the_scripts(tmp_path):
+    (tmp_path / "here" / ".ci").mkdir(parents=True)
+    for name in (".gitattributes", ".ci/run", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path / "here" / name)
+    git = [shutil.which("git"), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *command], cwd=tmp_path / "here", check=True)
+    clone = [*git, "clone", "-q", "-c", "core.autocrlf=true", "here", "there"]
+    subprocess.run(clone, cwd=tmp_path, check=True)
+    for name in (".ci/run", "Makefile"):
+        assert b"\r" not in (tmp_path / "there" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("linux", 1024)])
+def test_peak_memory_knows_the_systems_unit(monkeypatch, system, unit):
+    usage = SimpleNamespace(ru_maxrss=3 * 2**30 // unit)
+    monkeypatch.setattr(bench.sys, "platform", system)
+    monkeypatch.setattr(bench.resource, "getrusage", lambda who: usage)
+    assert bench.peak_gib() == 3
 
 
 def test_profiles_name_only_what_notebooks_know():
