@@ -2,12 +2,14 @@
 
 import json
 import re
+import sysconfig
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 import axe_core_python
 import pytest
+from pygments.formatters import HtmlFormatter
 
 from conftest import Visit
 from press import site as press_site
@@ -203,6 +205,58 @@ def test_a_good_site_stays_until_the_next_one_is_good(project, builds):
 def test_only_one_press_builds_a_site_at_a_time(project, builds):
     with profile_lock(Project(project.root)), pytest.raises(PressError, match="another runner is at work"):
         press_site.build(Project(project.root))
+
+
+THEMES = [
+    "pydata_sphinx_theme/theme/pydata_sphinx_theme/static/styles/theme.css",
+    "pydata_sphinx_theme/theme/pydata_sphinx_theme/static/styles/pydata-sphinx-theme.css",
+    "sphinx_book_theme/theme/sphinx_book_theme/static/styles/sphinx-book-theme.css",
+    "myst_nb/static/mystnb.css",
+]
+PIECES = """<div class="bd-content"><article class="bd-article">
+<h1>Heading</h1><h2>Smaller</h2><p>Text <a class="reference internal" href="#">link</a> <code>code</code></p>
+<table class="table dataframe"><caption>Caption</caption><thead><tr><th>head</th></tr></thead>
+<tbody><tr><td>even</td></tr><tr><td>odd</td></tr></tbody></table>
+<div class="admonition warning"><p class="admonition-title">Title</p><p>Note</p></div>
+<div class="cell"><div class="cell_input"><div class="highlight"><pre><span class="k">import</span>
+<span class="n">numpy</span> <span class="c1"># why</span></pre></div></div></div></article></div>"""
+# Luminance of each piece's text and of what lies behind it.
+LUMINANCE = """() => {
+  const parts = color => color.match(/[\\d.]+/g).map(Number);
+  const linear = part => part <= 10 ? part / 3295 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = color => {
+    const [red, green, blue] = color.map(linear);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = element => {
+    const color = element ? parts(getComputedStyle(element).backgroundColor) : [255, 255, 255];
+    return color.length == 4 && color[3] < 0.5 ? behind(element.parentElement) : color;
+  };
+  const pieces = document.querySelectorAll("h1, h2, p, a, code, caption, th, td, pre, pre span");
+  return [...pieces].map(piece => [piece.outerHTML, luminance(parts(getComputedStyle(piece).color)),
+                                   luminance(behind(piece))]);
+}"""
+
+
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_pages_are_printed_dark_on_light(tmp_path, browser, colors):
+    packages = Path(sysconfig.get_path("purelib"))
+    sheets = [(packages / theme).as_uri() for theme in THEMES]
+    (tmp_path / "code.css").write_text(HtmlFormatter(style="a11y-high-contrast-dark").get_style_defs(
+        f'html[data-theme="{colors}"] .highlight') if colors == "dark" else "")  # fmt: skip
+    sheets += ["code.css", (ROOT / "book" / "_static" / "custom.css").as_uri()]
+    links = "".join(f"<link rel='stylesheet' href='{sheet}'>" for sheet in sheets)
+    html = f"<!DOCTYPE html><html data-theme='{colors}'><head>{links}</head><body>{PIECES}</body></html>"
+    (tmp_path / "page.html").write_text(html)
+    visit = Visit(browser, 800, colors)
+    visit.page.emulate_media(media="print", color_scheme=colors)
+    visit.page.goto((tmp_path / "page.html").as_uri())
+    pieces = visit.page.evaluate(LUMINANCE)
+    visit.context.close()
+    assert len(pieces) == 15
+    for piece, text, sheet in pieces:
+        assert sheet > 0.7, piece
+        assert (sheet + 0.05) / (text + 0.05) > 4.5, piece
 
 
 # How it behaves
