@@ -59,7 +59,11 @@ def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
-        places = [os.environ.get("CHROMIUM"), *map(shutil.which, names), own if Path(own).exists() else None]
+        places = [
+            os.environ.get("CHROMIUM"),
+            *map(shutil.which, names),
+            own if Path(own).exists() else None,
+        ]
         if not any(places):
             pytest.skip("no Chromium found: run `make browser`, or set CHROMIUM to its path")
         running = playwright.chromium.launch(executable_path=next(filter(None, places)), args=FLAGS)
@@ -71,15 +75,23 @@ class Visit:
     """A browser window that cannot reach outside hosts, and notes whatever goes wrong in it."""
 
     def __init__(self, browser, width, scheme, **options):
-        self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
+        )
         self.context.set_default_timeout(90_000)  # a busy machine must not fail a test
         self.faults = []
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
-        self.page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
+        self.page.on(
+            "console",
+            lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"),
+        )
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
-        self.page.on("response", lambda got: got.status >= 400 and self.faults.append(f"{got.status}: {got.url}"))
+        self.page.on(
+            "response",
+            lambda got: got.status >= 400 and self.faults.append(f"{got.status}: {got.url}"),
+        )
 
     def _route(self, route):
         parts = urlsplit(route.request.url)

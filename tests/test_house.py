@@ -68,7 +68,11 @@ def test_a_module_imports_only_from_rooms_and_names_to_its_left(module):
     order, room = reading_order(), module.split(".")[0]
     for other in imports(MODULES[module]):
         inside = other.split(".")[0] == room
-        allowed = order.index(other) < order.index(module) if inside else other.split(".")[0] in ROOMS[room]
+        allowed = (
+            order.index(other) < order.index(module)
+            if inside
+            else other.split(".")[0] in ROOMS[room]
+        )
         assert allowed, f"{module} imports {other}"
 
 
@@ -82,21 +86,31 @@ def test_tables_and_figures_need_no_torch(module):
         name = waiting.pop()
         seen.add(name)
         text = MODULES[name].read_text(encoding="utf8")
-        assert not re.search(r"^(import|from) torch", text, re.MULTILINE), f"{module} reaches torch through {name}"
+        assert not re.search(r"^(import|from) torch", text, re.MULTILINE), (
+            f"{module} reaches torch through {name}"
+        )
         waiting += [other for other in imports(MODULES[name]) if other not in seen]
 
 
-@pytest.mark.parametrize("path", sorted(LIB.rglob("*.py")), ids=lambda path: ".".join(path.relative_to(LIB).parts))
+@pytest.mark.parametrize(
+    "path", sorted(LIB.rglob("*.py")), ids=lambda path: ".".join(path.relative_to(LIB).parts)
+)
 def test_a_module_says_what_it_is_and_its_functions_are_short(path):
     text = path.read_text(encoding="utf8")
     assert ast.get_docstring(ast.parse(text)).splitlines()[0].endswith((".", ";", ","))
     lines = {each.name: each.end_lineno - each.body[0].end_lineno for each in functions(path)}
-    assert not [name for name, count in lines.items() if count > 40], "longer than 40 lines after the docstring"
+    assert not [name for name, count in lines.items() if count > 40], (
+        "longer than 40 lines after the docstring"
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_public_functions_are_documented_and_on_the_road(module):
-    readers = [*LIB.rglob("*.py"), *(LIB.parent / "notebooks").glob("*.ipynb"), LIB.parent / "tests" / "bench.py"]
+    readers = [
+        *LIB.rglob("*.py"),
+        *(LIB.parent / "notebooks").glob("*.ipynb"),
+        LIB.parent / "tests" / "bench.py",
+    ]
     everything = "\n".join(reader.read_text(encoding="utf8") for reader in readers)
     for function in functions(MODULES[module]):
         if not function.name.startswith("_") and not function.col_offset:
@@ -107,8 +121,25 @@ def test_public_functions_are_documented_and_on_the_road(module):
 
 # ---------------------------------------------------------------- density
 
-LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-COMPOUND = (ast.FunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Import, ast.ImportFrom)
+LAYOUT = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
+COMPOUND = (
+    ast.FunctionDef,
+    ast.ClassDef,
+    ast.If,
+    ast.For,
+    ast.While,
+    ast.With,
+    ast.Try,
+    ast.Import,
+    ast.ImportFrom,
+)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -138,11 +169,19 @@ class Density:
             inside = list(ast.walk(node))
             if isinstance(node, COMPREHENSIONS):
                 self.comprehensions += 1
-                others = [other for other in inside if other is not node and isinstance(other, COMPREHENSIONS)]
+                others = [
+                    other
+                    for other in inside
+                    if other is not node and isinstance(other, COMPREHENSIONS)
+                ]
                 self.nested += bool(others) or len(node.generators) > 1
             elif isinstance(node, ast.FunctionDef):
                 self.functions.append(len(code & set(range(node.lineno, node.end_lineno + 1))))
-            elif isinstance(node, ast.stmt) and not isinstance(node, COMPOUND) and node.lineno not in words:
+            elif (
+                isinstance(node, ast.stmt)
+                and not isinstance(node, COMPOUND)
+                and node.lineno not in words
+            ):
                 self.statements.append(len(inside))
 
 
@@ -163,9 +202,13 @@ def test_the_code_is_not_dense():
     assert lib.nested == 0
 
 
-@pytest.mark.parametrize("room", sorted({path.parent for path in LIB.rglob("*.py")}), ids=lambda room: room.name)
+@pytest.mark.parametrize(
+    "room", sorted({path.parent for path in LIB.rglob("*.py")}), ids=lambda room: room.name
+)
 def test_no_room_is_dense(room):
     here = Density(room.glob("*.py"))
     assert not here.lines or here.tokens / here.lines <= 10
     assert here.nested == 0
-    assert all(len(line) <= 100 for path in room.glob("*.py") for line in path.read_text().splitlines())
+    assert all(
+        len(line) <= 100 for path in room.glob("*.py") for line in path.read_text().splitlines()
+    )

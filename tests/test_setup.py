@@ -23,7 +23,11 @@ from press import runner
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = (ROOT / "requirements.txt").read_text()
-RANGES = PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["book"] + PROJECT["dependency-groups"]["dev"]
+RANGES = (
+    PROJECT["project"]["dependencies"]
+    + PROJECT["dependency-groups"]["book"]
+    + PROJECT["dependency-groups"]["dev"]
+)
 PINNED = [Requirement(line.rstrip("\\ ")) for line in PINS.splitlines() if re.match(r"\w", line)]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
@@ -36,12 +40,16 @@ def test_each_range_holds_its_pins(text):
     for pin in pins:
         (exact,) = pin.specifier
         assert exact.operator == "=="
-        assert wanted.specifier.contains(exact.version), f"{pin} is outside {wanted}: run `make pins`"
+        assert wanted.specifier.contains(exact.version), (
+            f"{pin} is outside {wanted}: run `make pins`"
+        )
 
 
 def test_what_is_installed_is_what_is_pinned():
     here = [pin for pin in PINNED if pin.marker is None or pin.marker.evaluate()]
-    wrong = {pin.name: version(pin.name) for pin in here if not pin.specifier.contains(version(pin.name))}
+    wrong = {
+        pin.name: version(pin.name) for pin in here if not pin.specifier.contains(version(pin.name))
+    }
     assert len(here) > 100
     assert not wrong
 
@@ -63,7 +71,13 @@ def fake_python(folder, *, minor, venv=True):
     """A `python3` that says it is 3.`minor` and, if asked, that it lacks the module venv."""
     script = folder / "python3"
     lacks = "" if venv else "sys.modules['venv'] = None"
-    lines = [f"#!{sys.executable}", "import sys", f"sys.version_info = (3, {minor}, 0)", lacks, "exec(sys.argv[2])"]
+    lines = [
+        f"#!{sys.executable}",
+        "import sys",
+        f"sys.version_info = (3, {minor}, 0)",
+        lacks,
+        "exec(sys.argv[2])",
+    ]
     script.write_text("\n".join(lines))
     script.chmod(0o755)
     return script
@@ -72,7 +86,10 @@ def fake_python(folder, *, minor, venv=True):
 @pytest.mark.parametrize(
     ("machine", "sentence"),
     [
-        ({"minor": 10}, "is Python 3.10, but this book needs 3.11, 3.12 or 3.13: install one of them and name it"),
+        (
+            {"minor": 10},
+            "is Python 3.10, but this book needs 3.11, 3.12 or 3.13: install one of them and name it",
+        ),
         ({"minor": 14}, "is Python 3.14, but this book needs"),
         ({"minor": 12, "venv": False}, "has no venv module: install it"),
     ],
@@ -99,7 +116,9 @@ def test_python_paths_from_outside_do_not_reach_the_press(tmp_path):
     command = re.search(r"^PRESS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     arguments = command.replace("$(BIN)/python", sys.executable).split()
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*arguments, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*arguments, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "usage: python -m press" in done.stdout
 
@@ -140,13 +159,17 @@ def test_a_foreign_kernel_does_not_take_the_place_of_the_books(tmp_path, file, p
         spec.write_text('{"argv": ["false"], "display_name": "Foreign", "language": "python"}')
     text = (ROOT / file).read_text().replace("\\\n", "")
     own = re.search(r"^OWN_KERNEL := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    command = re.search(rf"^\s*(.*)(?:\$\(BIN\)|\.venv/bin)/python -m {program} ", text, re.MULTILINE)
+    command = re.search(
+        rf"^\s*(.*)(?:\$\(BIN\)|\.venv/bin)/python -m {program} ", text, re.MULTILINE
+    )
     settings = command[1].replace("$(OWN_KERNEL)", own)
     code = "from jupyter_client.kernelspec import get_kernel_spec as get; print(get('python3').argv[0])"
     outside = {"JUPYTER_PATH": str(tmp_path / "path"), "JUPYTER_DATA_DIR": str(tmp_path / "user"),
                "JUPYTER_PREFER_ENV_PATH": "0"}  # fmt: skip
     line = f"{settings} {shlex.join([sys.executable, '-c', code])}"
-    done = subprocess.run(line, shell=True, env=os.environ | outside, capture_output=True, text=True)
+    done = subprocess.run(
+        line, shell=True, env=os.environ | outside, capture_output=True, text=True
+    )
     assert done.stdout.startswith("python"), done.stdout + done.stderr
 
 

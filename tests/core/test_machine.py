@@ -25,12 +25,17 @@ def pretend(monkeypatch, *, avx512_bf16=False, amx=False, capability=None):
         ({}, "cpu float32"),
         ({"avx512_bf16": True}, "cpu bfloat16"),
         ({"amx": True}, "cpu bfloat16"),
-        ({"capability": (7, 5), "avx512_bf16": True}, "cuda float32"),  # T4, V100: bfloat16 would be emulated
+        (
+            {"capability": (7, 5), "avx512_bf16": True},
+            "cuda float32",
+        ),  # T4, V100: bfloat16 would be emulated
         ({"capability": (8, 0)}, "cuda bfloat16"),
         ({"capability": (9, 0)}, "cuda bfloat16"),
     ],
 )
-def test_auto_takes_bfloat16_only_where_the_device_multiplies_it_natively(monkeypatch, abilities, expected):
+def test_auto_takes_bfloat16_only_where_the_device_multiplies_it_natively(
+    monkeypatch, abilities, expected
+):
     monkeypatch.delenv("SUBLIMINAL_PRECISION", raising=False)
     pretend(monkeypatch, **abilities)
     assert machine.hardware() == expected
@@ -49,7 +54,10 @@ def test_a_request_wins_over_the_processor_and_reaches_the_products(monkeypatch,
 
 def test_an_unknown_number_type_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setenv("SUBLIMINAL_PRECISION", "half")
-    with pytest.raises(ValueError, match="SUBLIMINAL_PRECISION is 'half'; choose one of auto, float32, bfloat16, or"):
+    with pytest.raises(
+        ValueError,
+        match="SUBLIMINAL_PRECISION is 'half'; choose one of auto, float32, bfloat16, or",
+    ):
         machine.precision()
     command = [sys.executable, "-m", "press", "why", "01", "--profile", "smoke"]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
@@ -60,7 +68,9 @@ def test_an_unknown_number_type_is_refused_in_one_sentence(monkeypatch):
 def test_the_fingerprint_is_read_without_torch_and_names_the_request():
     code = "import sys; from sublearn.core import machine; print(machine.fingerprint(), 'torch' in sys.modules)"
     environment = os.environ | {"SUBLIMINAL_PRECISION": "float32"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert "'number type': 'float32'" in done.stdout
     assert done.stdout.endswith("False\n")
 

@@ -88,7 +88,9 @@ def test_finished_things_survive_a_failure_of_others(tmp_path, monkeypatch):
     "change",
     [
         lambda patch: patch.setenv("SUBLIMINAL_PRECISION", "bfloat16"),
-        lambda patch: patch.setattr(store_module, "library_versions", lambda: {"transformers": "another"}),
+        lambda patch: patch.setattr(
+            store_module, "library_versions", lambda: {"transformers": "another"}
+        ),
         lambda patch: patch.setattr(store_module.machine, "hardware", lambda: "cuda float32"),
     ],
     ids=["number type", "version of a library", "device"],
@@ -162,7 +164,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert store.read(kind, Key(1)) is None
     assert not list((tmp_path / "folders").iterdir())
     store.write(kind, Key(1), lambda folder: (folder / "a").write_text("first"))
-    store.write(kind, Key(1), lambda folder: (folder / "a").write_text("second"))  # another process was slower
+    store.write(
+        kind, Key(1), lambda folder: (folder / "a").write_text("second")
+    )  # another process was slower
     assert (store.read(kind, Key(1)) / "a").read_text() == "first"
     assert len(list((tmp_path / "folders").iterdir())) == 1
 
@@ -183,7 +187,9 @@ def test_write_atomic_leaves_the_old_file_when_writing_fails(tmp_path, monkeypat
 
 def test_code_digest_follows_imports_and_ignores_words(tmp_path, monkeypatch):
     reached = imported("from sublearn.nets.training import train_state")
-    assert {"nets.training", "nets.ensemble", "nets.inputs", "core.rng", "nets.settings"} <= set(reached)
+    assert {"nets.training", "nets.ensemble", "nets.inputs", "core.rng", "nets.settings"} <= set(
+        reached
+    )
     assert not {"report.figures", "stats", "nets.experiment"} & set(reached)
     assert imported("import numpy") == []
     assert code_digest("nets.training") != code_digest("nets.measures")

@@ -44,7 +44,9 @@ def test_sum_over_models_leaves_each_gradient_alone():
     cross_entropy(forward(net, both, images), labels).backward()
     one = {name: tensor[:1].clone().requires_grad_() for name, tensor in start.items()}
     cross_entropy(forward(net, one, images[:1]), labels[:1]).backward()
-    assert torch.allclose(both["hidden.0.weight"].grad[0], one["hidden.0.weight"].grad[0], atol=1e-6)
+    assert torch.allclose(
+        both["hidden.0.weight"].grad[0], one["hidden.0.weight"].grad[0], atol=1e-6
+    )
 
 
 def test_auxiliary_heads_of_different_width_share_their_rows_and_the_rest():
@@ -61,7 +63,9 @@ def test_transplant_copies_named_parts_only():
     assert torch.equal(mixed["class_head.weight"], b["class_head.weight"])
     assert torch.equal(mixed["hidden.0.weight"], b["hidden.0.weight"])
     assert torch.equal(mixed["hidden.1.weight"], a["hidden.1.weight"])
-    assert all(torch.equal(tensor, a[name]) for name, tensor in transplant(a, source=b, parts=[]).items())
+    assert all(
+        torch.equal(tensor, a[name]) for name, tensor in transplant(a, source=b, parts=[]).items()
+    )
     mixed["hidden.1.weight"].zero_()
     assert a["hidden.1.weight"].abs().sum() > 0  # a copy, not a view
 
@@ -74,7 +78,9 @@ def test_perturbation_has_the_size_asked_for_and_spares_the_rest():
     assert set(relative) == {name for name in start if name.startswith("hidden")}
     absolute = perturbation_noise(start, replace(setting, perturbation_kind="absolute"), 0, [0, 1])
     assert 0.098 < absolute["hidden.0.weight"].std() < 0.102
-    assert 0.08 < absolute["hidden.1.bias"].std() < 0.12  # relative to a bias of zeros it would be nothing
+    assert (
+        0.08 < absolute["hidden.1.bias"].std() < 0.12
+    )  # relative to a bias of zeros it would be nothing
     assert perturbation_noise(start, replace(setting, perturbed=()), 0, [0, 1]) == {}
 
 
@@ -82,7 +88,10 @@ def test_orthogonal_noise_has_no_part_along_the_gradient_and_keeps_its_length():
     setting = replace(TINY, perturbed=("hidden",), perturbation=0.1)
     _, start = net_and_start(setting, [0, 1])
     noise = perturbation_noise(start, setting, 0, [0, 1])
-    gradient = {name: torch.randn_like(tensor) + 300 * noise.get(name, tensor) for name, tensor in start.items()}
+    gradient = {
+        name: torch.randn_like(tensor) + 300 * noise.get(name, tensor)
+        for name, tensor in start.items()
+    }
     left = orthogonalize(noise, gradient=gradient)
     assert (inner_product(noise, gradient).abs() > 1).all()
     assert (inner_product(left, gradient).abs() < 1e-3).all()

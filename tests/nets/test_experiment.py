@@ -32,7 +32,12 @@ def test_a_model_has_the_same_bits_alone_and_among_others(run):
 def test_bits_do_not_depend_on_company(tmp_path, monkeypatch, small, run):
     monkeypatch.setattr(ensemble, "SMALL", small)
     alone = run([TINY], models=3)
-    arms = [TINY, replace(TINY, matched="all"), replace(TINY, aux_dim=7), replace(TINY, lr=1e-4, epochs=1)]
+    arms = [
+        TINY,
+        replace(TINY, matched="all"),
+        replace(TINY, aux_dim=7),
+        replace(TINY, lr=1e-4, epochs=1),
+    ]
     among = run(arms, models=10, store=Store(tmp_path / "other"))
     among = among[(among.arm == among.arm.iloc[0]) & (among.model < 3)].reset_index(drop=True)
     assert np.array_equal(alone.accuracy, among.accuracy)
@@ -78,7 +83,9 @@ def test_same_start_beats_another_start(run):
 @pytest.mark.parametrize("models", [2, 3, 8, 25])
 @pytest.mark.parametrize("seed", range(6))
 def test_derangement_leaves_nobody_at_home_and_changes_only_fixed_points(models, seed):
-    mixed, clean = (experiment.partners(kind, seed, models) for kind in ("permutation", "derangement"))
+    mixed, clean = (
+        experiment.partners(kind, seed, models) for kind in ("permutation", "derangement")
+    )
     assert sorted(mixed) == sorted(clean) == list(range(models))
     assert all(model != partner for model, partner in enumerate(clean))
     fixed = sum(model == partner for model, partner in enumerate(mixed))
@@ -111,11 +118,15 @@ def test_unshared_parts_come_from_another_stream_and_the_rest_stays():
     assert torch.equal(shared["hidden.0.weight"], first["hidden.0.weight"])
     assert not torch.equal(shared["hidden.1.weight"], first["hidden.1.weight"])
     alone = starting_weights(replace(TINY, shared=()), 0, [0, 1], {})
-    assert not any(torch.equal(shared[name], alone[name]) for name in shared if name.endswith("weight"))
+    assert not any(
+        torch.equal(shared[name], alone[name]) for name in shared if name.endswith("weight")
+    )
 
 
 def test_orthogonal_perturbation_runs_and_differs_from_the_relative_one(run):
-    kinds = grid(TINY, perturbed=("hidden",), perturbation=0.3, perturbation_kind=["relative", "orthogonal"])
+    kinds = grid(
+        TINY, perturbed=("hidden",), perturbation=0.3, perturbation_kind=["relative", "orthogonal"]
+    )
     students = run(kinds, models=2, measures=["displacement"]).query("role == 'student'")
     assert students["moved hidden.0"].nunique() == 4
 
@@ -128,7 +139,9 @@ def test_a_network_of_few_classes_has_as_many_class_logits(run):
 def test_teachers_on_the_way_are_the_shorter_teachers(tmp_path, run):
     many = run(grid(TINY, teacher_epochs=[0, 1, 2]), models=2)
     for epochs in (0, 1, 2):
-        alone = run([replace(TINY, teacher_epochs=epochs)], models=2, store=Store(tmp_path / "alone"))
+        alone = run(
+            [replace(TINY, teacher_epochs=epochs)], models=2, store=Store(tmp_path / "alone")
+        )
         assert many[many.teacher_epochs == epochs].accuracy.tolist() == alone.accuracy.tolist()
 
 
@@ -168,7 +181,10 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
         "base = replace(reference('digits'), hidden=(16,), teacher_epochs=1, epochs=1)\n"
         "run(grid(base, lr=[1e-3, 2e-3], inputs_per_epoch=[400, 500, 600, 40_000]), models=2)\n"
     )
-    environment = os.environ | {"SUBLIMINAL_CACHE": str(tmp_path / "cache"), "SUBLIMINAL_THREADS": "1"}
+    environment = os.environ | {
+        "SUBLIMINAL_CACHE": str(tmp_path / "cache"),
+        "SUBLIMINAL_THREADS": "1",
+    }
     students = tmp_path / "cache" / "students"
     process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -199,7 +215,9 @@ def test_an_earlier_number_type_is_not_taken_for_this_one(run, monkeypatch):
     for precision in ("float32", "bfloat16"):
         monkeypatch.setenv("SUBLIMINAL_PRECISION", precision)
         run([TINY], models=1)
-    stored = [len(list(folder.iterdir())) for folder in sorted(run.keywords["store"].root.iterdir())]
+    stored = [
+        len(list(folder.iterdir())) for folder in sorted(run.keywords["store"].root.iterdir())
+    ]
     assert stored == [2, 2, 2]  # students, teacher_rows, teachers
 
 

@@ -115,7 +115,9 @@ def test_a_student_on_fashion_images_depends_on_both_data_sets(monkeypatch):
 
 
 def _uniform(out, seed=0):
-    FAMILIES["uniform"](NoiseContext(rng(seed, "inputs", "uniform", 0, 0), seed, 0, 1.0, "digits", None), out)
+    FAMILIES["uniform"](
+        NoiseContext(rng(seed, "inputs", "uniform", 0, 0), seed, 0, 1.0, "digits", None), out
+    )
     return out
 
 
@@ -125,7 +127,9 @@ def test_noise_is_uniform_independent_and_named():
     assert -1 <= out.min() < -0.999 and 0.999 < out.max() < 1
     counts = torch.histc(out, 64, -1, 1)
     expected = out.numel() / 64
-    assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-squared, 63 degrees: mean 63, sd 11
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 120  # chi-squared, 63 degrees: mean 63, sd 11
     assert abs(np.corrcoef(out[0], out[1])[0, 1]) < 0.15
     assert abs((out[:, :-1] * out[:, 1:]).mean()) < 0.002
     assert torch.equal(out, _uniform(torch.empty(1000, 784)))
@@ -143,7 +147,9 @@ def test_fixed_noise_repeats_in_another_order_and_fresh_noise_does_not():
     fresh = replace(TINY, fresh_inputs=True)
     first, second = (torch.cat(_epoch(fresh, epoch), 1)[0] for epoch in (0, 1))
     assert torch.equal(first.sum(1).sort().values, fixed[0].sum(1).sort().values)
-    assert len(set(first[:, 0].tolist()) & set(second[:, 0].tolist())) < 20  # of 700; 65,536 grey levels may meet
+    assert (
+        len(set(first[:, 0].tolist()) & set(second[:, 0].tolist())) < 20
+    )  # of 700; 65,536 grey levels may meet
 
 
 def test_noise_of_a_model_does_not_depend_on_the_others():
@@ -165,7 +171,11 @@ def test_batch_sizes_cover_every_image_once():
 def test_classes_images_and_validation_select_what_they_say(run):
     whole = data.load("digits")
     few = images_of(replace(TINY, classes=4, teacher_images=100))
-    assert few.classes == 4 and len(few.train_images) == 100 and set(few.train_labels.tolist()) == {0, 1, 2, 3}
+    assert (
+        few.classes == 4
+        and len(few.train_images) == 100
+        and set(few.train_labels.tolist()) == {0, 1, 2, 3}
+    )
     assert len(few.test_labels) == (whole.test_labels < 4).sum()
     held = images_of(replace(TINY, evaluated="validation"))
     assert torch.equal(torch.cat([held.train_images, held.test_images]), whole.train_images)

@@ -44,7 +44,9 @@ def test_untrained_accuracy_is_near_chance_and_measures_are_shares(run):
     assert (untrained.ceiling == untrained.accuracy).all()
     for kind in ("weights", "features"):
         shares = table[[f"{kind} {k}" for k in range(1, 13)]]
-        assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (shares.diff(axis=1).iloc[:, 1:] <= 1e-12).all().all()
+        assert (shares.sum(axis=1) <= 1 + 1e-9).all() and (
+            shares.diff(axis=1).iloc[:, 1:] <= 1e-12
+        ).all().all()
         assert table[f"{kind} number"].between(1, 16).all()
     assert (table.probe > table.accuracy - 0.02).all()
 

@@ -29,15 +29,30 @@ from sublearn.nets.settings import (
         ({"hidden": ()}, "hidden is"),
         ({"hidden": (8, 0)}, "hidden is"),
         ({"matched": "ghost"}, "matched is 'ghost'; choose one of aux, classes, all"),
-        ({"shared": ("body",)}, "shared names body; the parts are hidden, class_head, aux_head, hidden.0, hidden.1"),
+        (
+            {"shared": ("body",)},
+            "shared names body; the parts are hidden, class_head, aux_head, hidden.0, hidden.1",
+        ),
         ({"perturbed": ("hidden.2",)}, "perturbed names hidden.2"),
         ({"lr": -1.0}, "lr is -1.0"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"classes": 1}, "classes is 1; it must be at least 2"),
-        ({"inputs": "mixture", "strength": 1.2}, "strength of 'mixture' is 1.2; the share of the image lies in 0.0 to"),
-        ({"inputs": "constant", "standardized": True}, "an image of one grey level has no variance"),
-        ({"unique_inputs": 1000}, "unique_inputs is 1000; without fresh_inputs it must be whole batches of 1024"),
-        ({"optimizer": "adagrad"}, "optimizer is 'adagrad'; choose one of adam, adam_uncorrected, adamw, sgd"),
+        (
+            {"inputs": "mixture", "strength": 1.2},
+            "strength of 'mixture' is 1.2; the share of the image lies in 0.0 to",
+        ),
+        (
+            {"inputs": "constant", "standardized": True},
+            "an image of one grey level has no variance",
+        ),
+        (
+            {"unique_inputs": 1000},
+            "unique_inputs is 1000; without fresh_inputs it must be whole batches of 1024",
+        ),
+        (
+            {"optimizer": "adagrad"},
+            "optimizer is 'adagrad'; choose one of adam, adam_uncorrected, adamw, sgd",
+        ),
         ({"frozen": ("head",)}, "frozen names head; the parts are"),
     ],
 )
@@ -47,7 +62,9 @@ def test_a_wrong_setting_is_refused_before_anything_trains(wrong, message):
 
 
 def test_a_misspelt_axis_names_the_right_ones(run):
-    with pytest.raises(TypeError, match="no setting is called learning_rate; there are dataset, classes"):
+    with pytest.raises(
+        TypeError, match="no setting is called learning_rate; there are dataset, classes"
+    ):
         grid(learning_rate=[1e-3])
     with pytest.raises(ValueError, match="no measure is called acuracy"):
         run([TINY], measures=["acuracy"])
@@ -91,7 +108,9 @@ BASE = LongerSetting(dataset="digits")
         ({"teacher_lr": 1e-2}, 2, 2),
     ],
 )
-def test_a_field_separates_what_its_stage_decides_and_one_without_a_stage_everything(change, teachers, jobs):
+def test_a_field_separates_what_its_stage_decides_and_one_without_a_stage_everything(
+    change, teachers, jobs
+):
     arms = [BASE, replace(BASE, lr=1e-2, **change)]
     assert len({teacher_key(arm, 0, 0) for arm in arms}) == teachers
     keys = [key for arm in arms for key in student_keys(arm, 1, 0, (), ())]
@@ -100,7 +119,9 @@ def test_a_field_separates_what_its_stage_decides_and_one_without_a_stage_everyt
 
 
 def test_every_field_names_its_stage():
-    stages = {name: field.metadata.get("stage") for name, field in Setting.__dataclass_fields__.items()}
+    stages = {
+        name: field.metadata.get("stage") for name, field in Setting.__dataclass_fields__.items()
+    }
     assert set(stages.values()) == {"teacher", "inputs", "student"}
     assert keep_stages(replace(TINY, aux_dim=9, strength=0.5), "teacher", "inputs") == replace(
         keep_stages(TINY, "teacher", "inputs"), strength=0.5

@@ -30,7 +30,9 @@ def test_same_weights_and_accuracies_as_one_plain_network_at_a_time(exact, run, 
         stored = store.read(TEACHERS, teacher_key(TINY, 0, model))
         assert np.allclose(stored["hidden.0.weight"], teacher.body[0].weight.detach(), atol=2e-6)
         assert np.allclose(stored["class_head.weight"], teacher.classes.weight.detach(), atol=2e-6)
-        assert not np.allclose(stored["hidden.0.weight"], start["hidden.0.weight"][model], atol=1e-3)
+        assert not np.allclose(
+            stored["hidden.0.weight"], start["hidden.0.weight"][model], atol=1e-3
+        )
     assert len(table) == 9
 
 
@@ -44,10 +46,14 @@ def test_student_follows_the_plain_student_step_by_step(exact, run):
         pixels = images.test_images.float() / 8 - 1
         plain = (student(pixels)[0].argmax(-1) == images.test_labels).double().mean().item()
         ours = table.query("role == 'student' and model == @model").accuracy.item()
-        assert abs(ours - plain) <= 2 / len(pixels)  # rounding may move an image that lies on the border
+        assert abs(ours - plain) <= 2 / len(
+            pixels
+        )  # rounding may move an image that lies on the border
 
 
-def test_bfloat16_products_move_the_accuracy_of_a_model_by_less_than_two_points(tmp_path, monkeypatch, run):
+def test_bfloat16_products_move_the_accuracy_of_a_model_by_less_than_two_points(
+    tmp_path, monkeypatch, run
+):
     try:
         data.load("mnist")
     except data.DataUnavailable:
@@ -66,7 +72,9 @@ def test_bfloat16_products_move_the_accuracy_of_a_model_by_less_than_two_points(
 def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
     setting = Setting(loss=loss, matched=matched, temperature=2.0)
     draw = torch.Generator().manual_seed(1)
-    teacher = Outputs(*(torch.randn(2, 5, k, generator=draw, dtype=torch.float64) for k in (4, 10, 3)))
+    teacher = Outputs(
+        *(torch.randn(2, 5, k, generator=draw, dtype=torch.float64) for k in (4, 10, 3))
+    )
     logits = [torch.randn(2, 5, k, generator=draw, requires_grad=True) for k in (4, 10, 3)]
     mine = matching_loss(setting)(Outputs(*logits), teacher)
     pick = {"aux": [2], "classes": [1], "all": [1, 2]}[matched]
@@ -77,7 +85,10 @@ def test_loss_and_gradient_against_autograd_of_the_formula(loss, matched):
         p, q = (t / 2).softmax(-1), (z / 2).softmax(-1)
         expected = 4 * (p * (p.log() - q.log())).sum(-1).mean(-1).sum()
     assert torch.allclose(mine.double(), expected, rtol=1e-5)
-    grads = [torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) for value in (mine, expected)]
+    grads = [
+        torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True)
+        for value in (mine, expected)
+    ]
     for a, b in zip(*grads):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-6)
@@ -105,7 +116,10 @@ def test_steps_are_those_of_torch_optim(optimizer, plain, weight_decay, cosine_s
     for _ in range(3):
         take_step(state, cross_entropy(forward(net, state.weights, images), labels))
         optimizer.zero_grad()
-        (cross_entropy(forward(net, copies, images), labels) + 0 * sum(t.sum() for t in copies.values())).backward()
+        (
+            cross_entropy(forward(net, copies, images), labels)
+            + 0 * sum(t.sum() for t in copies.values())
+        ).backward()
         optimizer.step()
         schedule.step()
     for name, tensor in copies.items():
@@ -124,11 +138,15 @@ def test_without_bias_correction_the_first_step_is_smaller_by_the_known_factor()
     # where |g| is far above both rules' epsilon: at 1e-4 of |g| it is 3e-3 of sqrt(0.001) |g|.
     big = moved["adam"].abs() > 0.01 * (1 - 1e-4)
     assert big.float().mean() > 0.25
-    assert torch.allclose(moved["adam_uncorrected"][big] / moved["adam"][big], torch.tensor(10**0.5), rtol=1e-2)
+    assert torch.allclose(
+        moved["adam_uncorrected"][big] / moved["adam"][big], torch.tensor(10**0.5), rtol=1e-2
+    )
 
 
 def test_frozen_parts_stay_and_the_rest_moves(run):
-    setting = replace(TINY, matched="all", frozen=("class_head",), teacher_frozen=("class_head", "hidden.0"))
+    setting = replace(
+        TINY, matched="all", frozen=("class_head",), teacher_frozen=("class_head", "hidden.0")
+    )
     table = run([setting], models=2, measures=["displacement"])
     for role, still, moving in (
         ("student", ["class_head"], ["aux_head", "hidden.0", "hidden.1"]),
@@ -154,7 +172,9 @@ def test_logit_noise_is_unbiased_of_the_size_asked_for_and_named_by_model():
     loss = {}
     for noise in (0.0, 0.5):
         setting = Setting(loss="mse", logit_noise=noise)
-        loss[noise] = matching_loss(setting, [rng(0, "logit noise", model) for model in (0, 1)])(student, teacher)
+        loss[noise] = matching_loss(setting, [rng(0, "logit noise", model) for model in (0, 1)])(
+            student, teacher
+        )
     assert 1.2 < loss[0.5] / loss[0.0] < 1.3  # variance 1 + 0.5 ** 2
     both = matching_loss(setting, [rng(0, "logit noise", model) for model in (0, 1)])
     total = 0
@@ -162,21 +182,30 @@ def test_logit_noise_is_unbiased_of_the_size_asked_for_and_named_by_model():
         alone = matching_loss(setting, [rng(0, "logit noise", model)])
         row = slice(model, model + 1)
         total += alone(
-            student._replace(aux_logits=student.aux_logits[row]), teacher._replace(aux_logits=logits[row])
+            student._replace(aux_logits=student.aux_logits[row]),
+            teacher._replace(aux_logits=logits[row]),
         )
     assert torch.isclose(total, both(student, teacher))
 
 
 def test_remembering_the_teacher_changes_no_bit(tmp_path, monkeypatch, run):
-    arms = [*grid(TINY, aux_dim=[3, 7], unique_inputs=[None, 256]), replace(TINY, inputs="images", epochs=4)]
+    arms = [
+        *grid(TINY, aux_dim=[3, 7], unique_inputs=[None, 256]),
+        replace(TINY, inputs="images", epochs=4),
+    ]
     remembered = run(arms, models=3)
     monkeypatch.setattr(jobs, "CACHED_LOGITS", 0)
     assert run(arms, models=3, store=Store(tmp_path / "again")).equals(remembered)
 
 
 @pytest.mark.parametrize("size", [1, 150, 10_000])
-def test_batches_that_a_teacher_sees_together_teach_what_they_teach_alone(tmp_path, monkeypatch, size, run):
-    arms = [replace(TINY, batch_size=50, inputs_per_epoch=430, fresh_inputs=fresh) for fresh in (True, False)]
+def test_batches_that_a_teacher_sees_together_teach_what_they_teach_alone(
+    tmp_path, monkeypatch, size, run
+):
+    arms = [
+        replace(TINY, batch_size=50, inputs_per_epoch=430, fresh_inputs=fresh)
+        for fresh in (True, False)
+    ]
     monkeypatch.setattr(jobs, "CACHED_LOGITS", 0)
     usual = run(arms, models=3)
     for module in (inputs, training):

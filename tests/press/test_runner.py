@@ -185,7 +185,9 @@ def test_parameters_environment_and_figure_reach_the_copy(first):
 
 
 def test_warnings_reach_the_terminal_and_no_page(tmp_path, capsys):
-    source = "import sys, warnings\nprint(1)\nwarnings.warn('no home')\nprint('odd', file=sys.stderr)"
+    source = (
+        "import sys, warnings\nprint(1)\nwarnings.warn('no home')\nprint('odd', file=sys.stderr)"
+    )
     project = make_project(tmp_path / "project", n01_good=[("a", "code", source)])
     (project.root / "profiles.yml").write_text("smoke: {}")
     assert runner.run(project)
@@ -382,7 +384,9 @@ def test_missing_data_end_a_run_that_insists_on_them(project, monkeypatch, capsy
     monkeypatch.setattr(data, "digest", digest)
     monkeypatch.setattr(site, "Project", lambda profile: runner.Project(project.root, profile))
     for command in ("book", "run", "why"):
-        monkeypatch.setattr(sys, "argv", ["press", command, "--profile", "laptop", "--require-data"])
+        monkeypatch.setattr(
+            sys, "argv", ["press", command, "--profile", "laptop", "--require-data"]
+        )
         assert site.main() == 2
         shown = capsys.readouterr()
         assert shown.out == ""

@@ -29,14 +29,23 @@ def folded(cell):
 
 def calls(path, function):
     """Every call of a function in a notebook: its keyword arguments as syntax trees."""
-    trees = [node for cell in cells(path) for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Call)]
+    trees = [
+        node
+        for cell in cells(path)
+        for node in ast.walk(ast.parse(source(cell)))
+        if isinstance(node, ast.Call)
+    ]
     named = [tree for tree in trees if isinstance(tree.func, ast.Name) and tree.func.id == function]
     return [{keyword.arg: keyword.value for keyword in tree.keywords} for tree in named]
 
 
 def literal_text(node):
     """The characters of a string that were typed: all of a plain string, the fixed parts of an f-string."""
-    parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    parts = [
+        part
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
     return "".join(part.value for part in parts)
 
 
@@ -49,7 +58,9 @@ def test_holds_no_outputs(path):
     notebook = json.loads(path.read_text())
     assert not {"papermill", "widgets", "press"} & set(notebook["metadata"])
     for number, cell in enumerate(notebook["cells"], start=1):
-        assert not cell.get("outputs"), f"cell {number} holds outputs; run nbstripout on {path.name}"
+        assert not cell.get("outputs"), (
+            f"cell {number} holds outputs; run nbstripout on {path.name}"
+        )
         assert cell.get("execution_count") is None, f"cell {number} holds an execution count"
 
 
@@ -86,11 +97,15 @@ def test_parameters_are_those_of_the_laptop_profile(path):
 
 @EACH
 def test_cells_are_small(path):
-    lengths = [len([line for line in source(cell).splitlines() if line.strip()]) for cell in cells(path)]
+    lengths = [
+        len([line for line in source(cell).splitlines() if line.strip()]) for cell in cells(path)
+    ]
     long = {number: length for number, length in enumerate(lengths, start=1) if length > 20}
     assert not long, f"code cells with their lines, at most 20 allowed: {long}"
     shown = [length for cell, length in zip(cells(path), lengths) if not folded(cell)]
-    assert statistics.median(shown) <= 4, "half of the code cells that a page shows have at most 4 lines"
+    assert statistics.median(shown) <= 4, (
+        "half of the code cells that a page shows have at most 4 lines"
+    )
 
 
 @EACH
@@ -98,7 +113,9 @@ def test_functions_are_small(path):
     for cell in cells(path):
         for node in ast.walk(ast.parse(source(cell))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert node.end_lineno - node.lineno < 8, f"{node.name} has more than 8 lines; move it into sublearn"
+                assert node.end_lineno - node.lineno < 8, (
+                    f"{node.name} has more than 8 lines; move it into sublearn"
+                )
 
 
 @EACH
@@ -109,7 +126,9 @@ def test_every_figure_has_a_name_a_caption_and_an_alternative_text(path):
         alt = literal_text(keywords["alt"]).strip()
         assert len(alt.split()) >= 6, f"the alternative text {alt!r} says too little"
         assert not alt.lower().endswith((".png", ".svg"))
-        assert alt not in literal_text(keywords["caption"]), "the alternative text repeats the caption"
+        assert alt not in literal_text(keywords["caption"]), (
+            "the alternative text repeats the caption"
+        )
 
 
 @EACH
@@ -122,7 +141,11 @@ def test_every_table_has_a_name_and_a_caption(path):
 @EACH
 def test_one_figure_per_cell(path):
     for cell in cells(path):
-        shown = [node for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Name) and node.id == "show"]
+        shown = [
+            node
+            for node in ast.walk(ast.parse(source(cell)))
+            if isinstance(node, ast.Name) and node.id == "show"
+        ]
         assert len(shown) <= 1
 
 

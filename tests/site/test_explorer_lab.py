@@ -59,7 +59,9 @@ def notebook(lab, browser):
     page.locator(".explorer[data-live]").wait_for(timeout=90_000)
     yield page
     context.close()
-    assert not [address for address in outside if "pypi" not in address and "jupyter.org" not in address], outside
+    assert not [
+        address for address in outside if "pypi" not in address and "jupyter.org" not in address
+    ], outside
 
 
 def run(page, cell):
@@ -77,7 +79,12 @@ def test_python_reads_what_was_dragged_and_the_browser_follows(notebook):
     plane = notebook.locator(".explorer[data-live]")
     plane.get_by_role("slider", name="Column 1 of W1, hidden unit 1").press("ArrowUp")
     run(notebook, 1)
-    printed = notebook.locator(".jp-Cell").nth(1).locator(".jp-OutputArea-output pre").filter(has_text="angle")
+    printed = (
+        notebook.locator(".jp-Cell")
+        .nth(1)
+        .locator(".jp-OutputArea-output pre")
+        .filter(has_text="angle")
+    )
     printed.wait_for(timeout=30_000)
     angle, row = re.match(r"angle (\S+) (\[.*\])", printed.inner_text()).groups()
     assert json.loads(row)[0] == pytest.approx(0.45)
@@ -97,7 +104,11 @@ def test_other_widgets_can_be_linked_to_an_explorer(notebook):
     asked = notebook.locator(".jp-Cell").nth(4).locator(".widget-slider [role=slider]")
     asked.wait_for(timeout=30_000)
     asked.press("ArrowRight")
-    column = notebook.locator(".explorer[data-live]").get_by_role("slider", name="Column 1 of W1, hidden unit 1")
+    column = notebook.locator(".explorer[data-live]").get_by_role(
+        "slider", name="Column 1 of W1, hidden unit 1"
+    )
     notebook.wait_for_function(
-        "bar => bar.getAttribute('aria-valuetext').includes('0.50 up')", arg=column.element_handle(), timeout=30_000
+        "bar => bar.getAttribute('aria-valuetext').includes('0.50 up')",
+        arg=column.element_handle(),
+        timeout=30_000,
     )

@@ -58,7 +58,9 @@ def show(site, server, browser):
         visits.append(visit)
         visit.page.add_init_script(before)
         name = PAGES[module]
-        return Shown(visit, f"{server}/{name}" if scheme == "http" else (site / name).as_uri(), module)
+        return Shown(
+            visit, f"{server}/{name}" if scheme == "http" else (site / name).as_uri(), module
+        )
 
     yield opened
     faults = [fault for visit in visits for fault in visit.faults]
@@ -73,7 +75,9 @@ NO_WORKER = """window.Worker = class {
 };"""
 
 
-@pytest.mark.parametrize(("scheme", "before"), [("http", ""), ("file", ""), ("file", NO_WORKER)], ids=str)
+@pytest.mark.parametrize(
+    ("scheme", "before"), [("http", ""), ("file", ""), ("file", NO_WORKER)], ids=str
+)
 def test_numpy_recomputes_the_run_that_a_reader_watched(show, scheme, before):
     lab = show("laboratory", scheme=scheme, before=before)
     lab.node.locator("summary", has_text="More settings").click()
@@ -94,8 +98,17 @@ def test_numpy_recomputes_the_run_that_a_reader_watched(show, scheme, before):
 
 
 def test_every_explorer_of_the_book_comes_to_life_from_a_file(site, browser):
-    pages = [path for path in sorted(site.rglob("*.html")) if '<div class="explorer" data' in path.read_text()]
-    assert {path.stem for path in pages} >= {"intro", "interactivity", "01_toy_linear_theory", "02_mnist_replication"}
+    pages = [
+        path
+        for path in sorted(site.rglob("*.html"))
+        if '<div class="explorer" data' in path.read_text()
+    ]
+    assert {path.stem for path in pages} >= {
+        "intro",
+        "interactivity",
+        "01_toy_linear_theory",
+        "02_mnist_replication",
+    }
     visit = Visit(browser, 360, "dark")
     for path in pages:
         visit.page.goto(path.as_uri(), wait_until="domcontentloaded")
@@ -113,9 +126,17 @@ def test_every_control_of_the_laboratory_changes_the_run(show):
     for details in lab.node.locator("summary").all():
         details.click()
     settings = lab.node.locator(".explorer-note", has_text="Networks")
-    moves = [lambda name=name, key=key: lab.trait(name).press(key) for name, key in CONTROLS.items()]
-    moves += [lambda name=name, text=text: lab.trait(name).select_option(label=text) for name, text in SELECTS.items()]
-    moves += [lambda box=box: box.click() for box in [*lab.trait("shared").all(), lab.trait("inputs").last]]
+    moves = [
+        lambda name=name, key=key: lab.trait(name).press(key) for name, key in CONTROLS.items()
+    ]
+    moves += [
+        lambda name=name, text=text: lab.trait(name).select_option(label=text)
+        for name, text in SELECTS.items()
+    ]
+    moves += [
+        lambda box=box: box.click()
+        for box in [*lab.trait("shared").all(), lab.trait("inputs").last]
+    ]
     moves.append(lambda: lab.press("New networks"))
     names = ["aux_dim", "perturbation", "lr", *SELECTS, *["shared"] * 3, "inputs", "seed"]
     for name, move in zip(names, moves, strict=True):
@@ -127,7 +148,9 @@ def test_every_control_of_the_laboratory_changes_the_run(show):
     assert settings.inner_text().startswith("Networks 2, step 0 of 600")
     for name, text in (("Step", "step 1 of 600"), ("Restart", "step 0 of 600")):
         lab.press(name)
-        lab.wait(f"[...node.querySelectorAll('.explorer-note')].some(note => note.textContent.includes('{text}'))")
+        lab.wait(
+            f"[...node.querySelectorAll('.explorer-note')].some(note => note.textContent.includes('{text}'))"
+        )
 
 
 def test_the_laboratory_plays_and_pauses_by_keyboard(show):
@@ -171,7 +194,14 @@ def test_a_page_is_light(site, server, browser, name):
     visit, answers = Visit(browser, 1280, "light"), []
     visit.page.on("response", lambda answer: answers.append(answer))
     visit.page.goto(f"{server}/{name}", wait_until="networkidle")
-    assert sum(len(gzip.compress(one.body())) for one in answers if one.request.resource_type != "image") <= 1_000_000
+    assert (
+        sum(
+            len(gzip.compress(one.body()))
+            for one in answers
+            if one.request.resource_type != "image"
+        )
+        <= 1_000_000
+    )
     carried = visit.page.locator(".explorer > script").all_text_contents()
     assert 0 < sum(map(len, carried)) <= 150_000
     visit.context.close()
@@ -194,7 +224,12 @@ def test_many_seeds_give_a_mean_with_its_interval(show):
     assert cells[1] == f"{runs.student.mean():.0%} ± {50 * (high - low):.1f}"
 
 
-LOOKS = [("laboratory", 360, "dark"), ("results", 360, "light"), ("plane", 1280, "light"), ("step", 1280, "dark")]
+LOOKS = [
+    ("laboratory", 360, "dark"),
+    ("results", 360, "light"),
+    ("plane", 1280, "light"),
+    ("step", 1280, "dark"),
+]
 LOOKS += [("noise", 360, "dark"), ("partners", 360, "light"), ("partners", 1280, "dark")]
 
 
@@ -255,7 +290,12 @@ def test_the_plane_follows_a_finger_and_the_page_stays(show):
     before, (x, y) = plane.get("heads"), center(plane, "Column 1 of W2, class logit")
     scrolled = plane.page.evaluate("scrollY")
     touch = plane.visit.context.new_cdp_session(plane.page)
-    for what, points in (("Start", [(x, y)]), ("Move", [(x, y - 20)]), ("Move", [(x, y - 40)]), ("End", [])):
+    for what, points in (
+        ("Start", [(x, y)]),
+        ("Move", [(x, y - 20)]),
+        ("Move", [(x, y - 40)]),
+        ("End", []),
+    ):
         points = [{"x": across, "y": down} for across, down in points]
         touch.send("Input.dispatchTouchEvent", {"type": f"touch{what}", "touchPoints": points})
     plane.wait(f"node.model.get('heads')[1][0] !== {before[1][0]}")
@@ -278,17 +318,25 @@ def test_the_sign_of_the_small_step(show):
 def test_results_are_those_of_the_chapters_table(show):
     results = show("results", scheme="file")
     packed = results.get("data")
-    factors = {name: np.array(found["levels"])[found["codes"]] for name, found in packed["factors"].items()}
-    table = pd.DataFrame(factors).assign(accuracy=packed["measures"]["accuracy"], model=packed["units"])
+    factors = {
+        name: np.array(found["levels"])[found["codes"]] for name, found in packed["factors"].items()
+    }
+    table = pd.DataFrame(factors).assign(
+        accuracy=packed["measures"]["accuracy"], model=packed["units"]
+    )
     last = table[table.epoch == results.get("where")["epoch"]]
     means = stats.summary(last, by="arm")
     for row, ours in zip(results.get("shown"), means.itertuples(), strict=True):
         assert row["level"] == ours.arm
-        assert [row["mean"], row["low"], row["high"]] == pytest.approx([ours.mean, ours.low, ours.high], abs=1e-5)
+        assert [row["mean"], row["low"], row["high"]] == pytest.approx(
+            [ours.mean, ours.low, ours.high], abs=1e-5
+        )
     base = "student, auxiliary logits"
     results.trait("baseline").select_option(label=base)
     expected = stats.paired(last, over="arm", against=base, units=["model"])
-    assert [row["mean"] for row in results.get("shown")] == pytest.approx(expected.difference.tolist(), abs=1e-5)
+    assert [row["mean"] for row in results.get("shown")] == pytest.approx(
+        expected.difference.tolist(), abs=1e-5
+    )
     results.trait("factor").select_option(label="epoch")
     assert len(results.get("shown")) == last.epoch.nunique() * table.epoch.nunique()
     assert results.get("baseline") == "(none)"
@@ -303,7 +351,12 @@ def test_partners_are_found_by_word_number_and_pair(show):
     shown = show("partners", scheme="file")
     words, numbers = shown.get("words"), shown.get("numbers")
     marked = "node.querySelector('.cloud.found').getAttribute('d').split('M').length - 1"
-    for text, count in [("owl", len(numbers)), (numbers[7], len(words)), (f"owl {numbers[7]}", 1), ("nobody", 0)]:
+    for text, count in [
+        ("owl", len(numbers)),
+        (numbers[7], len(words)),
+        (f"owl {numbers[7]}", 1),
+        ("nobody", 0),
+    ]:
         search = shown.trait("chosen")
         search.fill(text)
         search.press("Enter")
@@ -317,7 +370,12 @@ def test_partners_are_found_by_word_number_and_pair(show):
     measure = list(shown.get("measures"))[1]
     shown.trait("upward").select_option(label=measure)
     best = shown.node.locator(".explorer-live table").first.locator("tbody tr").first.inner_text()
-    top = max(numbers, key=lambda number: value(shown.get("measures")[measure], words.index("owl"), numbers, number))
+    top = max(
+        numbers,
+        key=lambda number: value(
+            shown.get("measures")[measure], words.index("owl"), numbers, number
+        ),
+    )
     assert best.startswith(f"owl, {top}")
 
 
@@ -340,7 +398,9 @@ def test_reduced_motion_redraws_once_a_second(show):
     lab.wait("node.querySelector('.teacher.name')")
     counted = """node => new Promise(done => { let n = 0; const watch = new MutationObserver(() => n += 1);
       watch.observe(node.querySelector('.explorer-chart'), {childList: true}); setTimeout(() => done(n), 3000); })"""
-    assert 1 <= lab.node.evaluate(counted) <= 8  # a redraw replaces the chart's parts in two steps at most
+    assert (
+        1 <= lab.node.evaluate(counted) <= 8
+    )  # a redraw replaces the chart's parts in two steps at most
 
 
 @pytest.mark.parametrize("module", ["laboratory", "plane"])

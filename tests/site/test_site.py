@@ -31,7 +31,12 @@ LIGHTEN = """() => {
 }"""
 # Half of the 2 x 2 x 2 combinations, chosen such that every two of the three factors meet in every way.
 # axe-core, which takes longer than all the rest, looks at the pages as they come over http: the two kinds are the same.
-VISITS = [("http", 1280, "light"), ("http", 360, "dark"), ("file", 1280, "dark"), ("file", 360, "light")]
+VISITS = [
+    ("http", 1280, "light"),
+    ("http", 360, "dark"),
+    ("file", 1280, "dark"),
+    ("file", 360, "light"),
+]
 
 
 # How it is made
@@ -58,9 +63,17 @@ def test_a_site_in_order_has_no_problems(tmp_path):
         ("<a href='two.html#end'>two</a>", "", "no such place"),
         ("<a href='#end'>end</a>", "", "no such place"),
         ("<img src='picture.svg'>", "", "no alternative text"),
-        ("<img src='picture.svg' alt='_images/picture.svg'>", "", "file name for its alternative text"),
+        (
+            "<img src='picture.svg' alt='_images/picture.svg'>",
+            "",
+            "file name for its alternative text",
+        ),
         ("<img src='picture.svg' alt='picture'>", "", "file name for its alternative text"),
-        ("<img src='https://example.org/a.png' alt='A cat on a mat'>", "", "loaded from an outside host"),
+        (
+            "<img src='https://example.org/a.png' alt='A cat on a mat'>",
+            "",
+            "loaded from an outside host",
+        ),
         ("", "<script src='//example.org/a.js'></script>", "loaded from an outside host"),
         ("", "<link rel='preconnect' href='https://example.org'>", "loaded from an outside host"),
         ("", "<link rel='stylesheet' href='gone.css'>", "does not exist"),
@@ -84,11 +97,17 @@ def project(tmp_path):
     copy.parent.mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_a.ipynb").write_text('{"cells": []}')
-    cell = {"cell_type": "code", "metadata": {}, "outputs": [{"output_type": "stream", "text": "42"}]}
+    cell = {
+        "cell_type": "code",
+        "metadata": {},
+        "outputs": [{"output_type": "stream", "text": "42"}],
+    }
     copy.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}}, cell]}))
     suffix = {"notebooks/01_a": ".ipynb", "book/intro": ".md"}
     env = SimpleNamespace(doc2path=lambda name: tmp_path / (name + suffix[name]))
-    app = SimpleNamespace(srcdir=tmp_path, env=env, config=SimpleNamespace(executed_profile="laptop"))
+    app = SimpleNamespace(
+        srcdir=tmp_path, env=env, config=SimpleNamespace(executed_profile="laptop")
+    )
     return SimpleNamespace(root=tmp_path, copy=copy, app=app)
 
 
@@ -165,7 +184,9 @@ def test_files_of_a_file_manager_build_nothing(project, builds, name):
 
 
 def test_profiles_have_sites_of_their_own(project, builds):
-    laptop, smoke = (press_site.build(Project(project.root, profile)) for profile in ("laptop", "smoke"))
+    laptop, smoke = (
+        press_site.build(Project(project.root, profile)) for profile in ("laptop", "smoke")
+    )
     assert smoke == project.root / "_build" / "smoke" / "html"
     assert (laptop / "index.html").exists()
     press_site.build(Project(project.root))
@@ -203,7 +224,10 @@ def test_a_good_site_stays_until_the_next_one_is_good(project, builds):
 
 
 def test_only_one_press_builds_a_site_at_a_time(project, builds):
-    with profile_lock(Project(project.root)), pytest.raises(PressError, match="another runner is at work"):
+    with (
+        profile_lock(Project(project.root)),
+        pytest.raises(PressError, match="another runner is at work"),
+    ):
         press_site.build(Project(project.root))
 
 
@@ -279,8 +303,13 @@ def faults(page, *, axe):
     if axe and page.locator(".bd-article").count():
         page.evaluate(LIGHTEN)
         page.evaluate(AXE)
-        results = page.evaluate("axe.run('.bd-article', {preload: false, resultTypes: ['violations']})")
-        found += [f"axe {r['id']}: {r['help']}: {r['nodes'][0]['html'][:200]}" for r in results["violations"]]
+        results = page.evaluate(
+            "axe.run('.bd-article', {preload: false, resultTypes: ['violations']})"
+        )
+        found += [
+            f"axe {r['id']}: {r['help']}: {r['nodes'][0]['html'][:200]}"
+            for r in results["violations"]
+        ]
     return found
 
 
@@ -338,7 +367,10 @@ def test_each_chapter_gives_its_clean_notebook(site):
     for source in sources:
         given = site / "_sources" / "notebooks" / source.name
         assert given.read_bytes() == source.read_bytes()
-        assert f'href="../_sources/notebooks/{source.name}"' in (site / "notebooks" / f"{source.stem}.html").read_text()
+        assert (
+            f'href="../_sources/notebooks/{source.name}"'
+            in (site / "notebooks" / f"{source.stem}.html").read_text()
+        )
 
 
 @pytest.mark.book
@@ -352,5 +384,10 @@ def test_every_chapter_shows_outputs_and_numbered_figures(site):
 @pytest.mark.book
 def test_no_page_shows_the_address_of_an_object(site):
     """A figure's cell that ends in a call shows what it returns, such as <Legend at 0x7f...>: end it with `show`."""
-    found = {page.name: re.findall(r"[\w.]+ at 0x[0-9a-f]+", page.read_text()) for page in site.rglob("*.html")}
-    assert not any(found.values()), {name: addresses for name, addresses in found.items() if addresses}
+    found = {
+        page.name: re.findall(r"[\w.]+ at 0x[0-9a-f]+", page.read_text())
+        for page in site.rglob("*.html")
+    }
+    assert not any(found.values()), {
+        name: addresses for name, addresses in found.items() if addresses
+    }
