@@ -122,6 +122,12 @@ def test_a_subclass_shares_its_traits_and_gets_its_script():
     assert (state["_esm"], state["_css"]) == (base.widget_script("plane"), base.CSS)
 
 
+def test_a_page_gets_the_traits_of_the_subclass_and_no_others():
+    html = widgets.Step().html()
+    state = json.loads(re.search(r'json">(.*?)</script>', html)[1])
+    assert list(state) == ["result", "start", "step", "student_head", "teacher_head"]
+
+
 def test_the_laboratory_is_small():
     """All that a page carries for it: scripts, style and data, less the still picture."""
     laboratory = widgets.Laboratory()

@@ -15,12 +15,13 @@ from pathlib import Path
 import anywidget
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from traitlets import TraitType
 
 SOURCES = Path(__file__).with_name("js")
 BUNDLES = SOURCES / "dist"
 CSS = (BUNDLES / "explorers.css").read_text(encoding="utf8")
+Still = tuple[pd.DataFrame, str, str]  # table, caption and alt text of a picture
 
 
 def _bundles(names: tuple[str, ...]) -> str:
@@ -48,37 +49,51 @@ def widget_script(name: str) -> str:
 class Explorer(anywidget.AnyWidget):
     """Base of all explorers: its traits are the state that Python, browser and page share.
 
-    A subclass names its `module` of `js/`, whose script it gets. Every trait that it defines is
-    shared.
+    A subclass names its `module` of `js/`, whose script it gets, and draws its still picture.
+    Every trait that it defines is shared.
     """
 
     module = ""
     _css = CSS
 
+    @property
+    def _esm(self) -> str:
+        return widget_script(self.module)
+
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
-        if "module" in vars(cls):  # ipywidgets makes further subclasses for single widgets
-            cls._esm = widget_script(cls.module)
-        for trait in vars(cls).values():
-            if isinstance(trait, TraitType):
-                trait.tag(sync=True)
+        for name, trait in vars(cls).items():
+            if isinstance(trait, TraitType) and not name.startswith("_"):  # those are anywidget's
+                trait.tag(sync=True, shared=True)
+
+    def draw(self, ax: Axes) -> Still:
+        """Draw the still picture; return the table below it, its caption and its alt text."""
+        raise NotImplementedError
 
     def still(self) -> str:
         """Return the picture and the table, as HTML, that stand in where nothing moves."""
-        raise NotImplementedError
+        figure, ax = plt.subplots()
+        table, caption, alt = self.draw(ax)
+        svg = io.BytesIO()
+        with plt.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+        source = f"data:image/svg+xml;base64,{base64_text(svg.getvalue())}"
+        image = f'<img src="{source}" alt="{alt}">'
+        look = {"classes": "dataframe", "float_format": "{:.3f}".format, "na_rep": "–"}
+        rows = table.to_html(index=False, border=0, **look)
+        return f"<figure>{image}<figcaption><p>{caption}</p></figcaption></figure>{rows}"
 
     def html(self) -> str:
         """Return the explorer for a page: its state and its still picture; its script comes apart.
 
         ValueError where the state holds a number that is not finite: JSON has none.
         """
-        inherited = anywidget.AnyWidget.class_trait_names()
-        state = {}
-        for name in sorted(self.trait_names(sync=True)):
-            if name not in inherited and not name.startswith("_"):
-                state[name] = getattr(self, name)
+        values = self.trait_values(shared=True)
+        state = dict(sorted(values.items()))
         text = json.dumps(state, separators=(",", ":"), allow_nan=False)
-        text = text.replace("</", "<\\/").replace("<!", "\\u003c!")
+        text = text.replace("</", "<\\/")
+        text = text.replace("<!", "\\u003c!")
         script = f'<script type="application/json">{text}</script>'
         still = f'<div class="explorer-still">{self.still()}</div>'
         return f'<div class="explorer" data-explorer="{self.module}">{script}{still}</div>'
@@ -90,14 +105,7 @@ class Explorer(anywidget.AnyWidget):
         return formats, metadata
 
 
-def still_picture(figure: Figure, table: pd.DataFrame, *, caption: str, alt: str) -> str:
-    """Return a figure with its caption, and a table, as HTML that holds everything itself."""
-    svg = io.BytesIO()
-    with plt.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
-    encoded = base64.b64encode(svg.getvalue()).decode()
-    image = f'<img src="data:image/svg+xml;base64,{encoded}" alt="{alt}">'
-    look = {"border": 0, "classes": "dataframe", "float_format": "{:.3f}".format, "na_rep": "–"}
-    rows = table.to_html(index=False, **look)
-    return f"<figure>{image}<figcaption><p>{caption}</p></figcaption></figure>{rows}"
+def base64_text(content: bytes) -> str:
+    """Return bytes as text in base 64, as a browser decodes it."""
+    encoded = base64.b64encode(content)
+    return encoded.decode()

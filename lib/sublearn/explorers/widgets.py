@@ -5,22 +5,24 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 
 from sublearn import stats, theory
-from sublearn.explorers.base import Explorer, still_picture
+from sublearn.explorers.base import Explorer, Still, base64_text
 from sublearn.nets import data
 from sublearn.report.figures import PALETTE, bars_note, dot_intervals, style
 
+Strings = Sequence[str]
 LABORATORY = Path(__file__).resolve().parents[3] / "book" / "reference" / "laboratory.csv"
 NONE = "(none)"
-NOISE_COLUMNS = ("family", "parameter", "sample", "spectrum", "singular")
-ACCURACY_COLUMNS = ("family", "parameter", "mean", "low", "high", "n")
+NOISE_COLUMNS = ["family", "parameter", "sample", "spectrum", "singular"]
+ACCURACY_COLUMNS = ["family", "parameter", "mean", "low", "high", "n"]
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # a legend, right of its axes
 style()  # for the still pictures, also where no notebook has asked for it
 
 
@@ -52,40 +54,39 @@ class Laboratory(Explorer):
     def __init__(self, **settings):
         super().__init__(band=_band(), digits=packed_digits(), **settings)
 
-    def still(self) -> str:
-        """Return the band of many runs as a picture, and its table."""
+    def draw(self, ax: Axes) -> Still:
+        """Draw the band of many runs."""
         runs = self.band["runs"]
-        band = pd.DataFrame(self.band["points"], columns=["step", "5 %", "95 %", "mean"])
-        band = band.astype({"step": int})
-        figure, ax = plt.subplots()
+        points = self.band["points"]
+        band = pd.DataFrame(points, columns=["step", "5 %", "95 %", "mean"])
+        band.step = band.step.astype(int)
         label = f"middle 90 % of {runs} students"
         ax.fill_between(band.step, band["5 %"], band["95 %"], alpha=0.25, label=label)
         ax.plot(band.step, band["mean"], label="their mean")
         ax.axhline(0.1, ls="--", lw=1, color="0.35", label="chance")
         ax.set(xlabel="student's training steps", ylabel="accuracy on test digits", ylim=(0, 1))
         ax.legend(loc="lower right")
-        table = band[band.step % 300 == 0]
+        table = band.query("step % 300 == 0")
         caption = f"What the laboratory shows when it runs: {runs} students at its first settings."
         alt = (
             "Accuracy of students along their training: "
             "a rising band far above the dashed line of chance."
         )
-        return still_picture(figure, table, caption=caption, alt=alt)
+        return table, caption, alt
 
 
 @cache
 def packed_digits() -> dict:
     """Pack the digits: sorted by label, pixel by pixel over all images, deflated, in base 85."""
-    digits = data.load("digits")
+    digits = data.load("digits")._asdict()
     packed = {}
     pixels = b""
     for part in ("train", "test"):
-        images = np.asarray(getattr(digits, f"{part}_images"))
-        labels = np.asarray(getattr(digits, f"{part}_labels"))
+        images = digits[f"{part}_images"].numpy()
+        labels = digits[f"{part}_labels"].numpy()
         order = np.argsort(labels, kind="stable")
-        by_pixel = images.reshape(len(labels), -1)[order].T
-        pixels += by_pixel.tobytes()
-        packed[part] = np.bincount(labels, minlength=10).tolist()
+        pixels += images[order].T.tobytes()
+        packed[part] = np.bincount(labels).tolist()
     deflate = zlib.compressobj(9, strategy=zlib.Z_FILTERED)  # a tenth smaller than the default
     compressed = deflate.compress(pixels) + deflate.flush()
     packed["pixels"] = base64.b85encode(compressed).decode()
@@ -99,9 +100,8 @@ def _band() -> dict:
     by_step = runs.groupby("step").student
     points = by_step.quantile([0.05, 0.95]).unstack()
     points["mean"] = by_step.mean()
-    points = points.reset_index().round(4)
-    count = runs.seed.nunique()
-    return {"runs": count, "points": points.to_numpy().tolist()}
+    points = points.round(4).reset_index()
+    return {"runs": runs.seed.nunique(), "points": points.values.tolist()}
 
 
 class Plane(Explorer):
@@ -119,12 +119,14 @@ class Plane(Explorer):
     logits = Enum([1, 2], 1)
     result = Dict()
 
-    def still(self) -> str:
-        """Return the teacher's and the student's columns."""
+    def draw(self, ax: Axes) -> Still:
+        """Draw the teacher's and the student's columns."""
         hidden = np.array(self.hidden)
-        heads = np.array(self.heads)[:, : 1 + self.logits]
+        heads = np.array(self.heads)
+        heads = heads[:, : 1 + self.logits]
+        aux_head = heads[:, 1:]
         start = np.zeros_like(hidden)
-        student = theory.projected_student(start, teacher=hidden, aux_head=heads[:, 1:])
+        student = theory.projected_student(start, teacher=hidden, aux_head=aux_head)
         columns = ["class logit", "auxiliary logit 1", "auxiliary logit 2"]
         rows = []
         for network, weights in (("teacher", hidden), ("student", student)):
@@ -132,12 +134,13 @@ class Plane(Explorer):
             for column, tip in zip(columns, products.T):
                 rows.append((network, column, *tip))
         table = pd.DataFrame(rows, columns=["network", "column", "right", "up"])
+        _draw_arrows(ax, table)
         caption = "Columns of the teacher's A and of the student's, in the plane of inputs."
         alt = (
             "Arrows in the plane: the columns of the teacher and of its student, "
             "all student columns on one line."
         )
-        return still_picture(_arrows(table), table, caption=caption, alt=alt)
+        return table, caption, alt
 
 
 class Step(Explorer):
@@ -154,37 +157,38 @@ class Step(Explorer):
     start = Enum(["same", "other"], "same")
     result = Dict()
 
-    def still(self) -> str:
-        """Return the teacher's step and the student's."""
-        teacher_head = np.array(self.teacher_head)
-        head = teacher_head if self.start == "same" else np.array(self.student_head)
-        scale = np.linalg.norm(teacher_head) * np.linalg.norm(head)
-        report = np.dot(self.step, teacher_head)
-        moved = report * head / scale
-        table = pd.DataFrame([self.step, head, moved], columns=["right", "up"])
+    def draw(self, ax: Axes) -> Still:
+        """Draw the teacher's step and the student's."""
+        same = self.start == "same"
+        head = self.teacher_head if same else self.student_head
+        scale = np.linalg.norm(self.teacher_head) * np.linalg.norm(head)
+        report = np.dot(self.step, self.teacher_head)
+        moved = np.multiply(report, head) / scale
+        arrows = [self.step, head, moved]
+        table = pd.DataFrame(arrows, columns=["right", "up"])
         table.insert(0, "arrow", ["teacher's step", "auxiliary head", "student's step"])
+        _draw_arrows(ax, table)
         caption = "The student moves along the auxiliary head."
         alt = (
             "Three arrows: the teacher's step, the auxiliary head, "
             "and the student's step along that head."
         )
-        return still_picture(_arrows(table), table, caption=caption, alt=alt)
+        return table, caption, alt
 
 
-def _arrows(table: pd.DataFrame) -> Figure:
+def _draw_arrows(ax: Axes, table: pd.DataFrame) -> None:
     """Draw arrows from the origin of a plane: names in the first columns, then right and up."""
-    figure, ax = plt.subplots(figsize=(5.5, 3.2))
-    tips = table[["right", "up"]]
-    limit = 1.15 * tips.abs().max(axis=None)
+    ax.figure.set_size_inches(5.5, 3.2)
     scale = {"angles": "xy", "scale_units": "xy", "scale": 1}
     for color, row in zip(PALETTE, table.itertuples(index=False)):
         *names, right, up = row
         label = ", ".join(names)
         width = 0.006 if "student" in label else 0.014
         ax.quiver(0, 0, right, up, width=width, color=color, label=label, **scale)
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    longest = table[["right", "up"]].abs().max(axis=None)
+    limits = (-1.15 * longest, 1.15 * longest)
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
+    ax.legend(**BESIDE)
 
 
 class Results(Explorer):
@@ -212,9 +216,9 @@ class Results(Explorer):
         self,
         table: pd.DataFrame,
         *,
-        factors: Sequence[str],
-        measures: Sequence[str] = ("accuracy",),
-        units: Sequence[str] = stats.UNITS,
+        factors: Strings,
+        measures: Strings = ("accuracy",),
+        units: Strings = stats.UNITS,
         **traits,
     ):
         packed = _packed_table(table, factors, measures, units)
@@ -226,8 +230,8 @@ class Results(Explorer):
         traits.setdefault("measure", measures[0])
         super().__init__(data=packed, **traits)
 
-    def still(self) -> str:
-        """Return means with intervals by `factor`, where the other factors are as in `where`."""
+    def draw(self, ax: Axes) -> Still:
+        """Draw means with intervals by `factor`, where the other factors are as in `where`."""
         table = pd.DataFrame(self.data["measures"])
         for name, column in self.data["factors"].items():
             levels = np.array(column["levels"])
@@ -235,14 +239,14 @@ class Results(Explorer):
         by = [self.factor]
         if self.hue != NONE:
             by.append(self.hue)
-        for name in self.data["factors"]:
-            if name not in by:
-                table = table[table[name] == self.where[name]]
-        table = table.dropna(subset=[self.measure])
+        for name in set(self.data["factors"]).difference(by):
+            chosen = table[name] == self.where[name]
+            table = table[chosen]
+        table = table.dropna(subset=self.measure)
         means = stats.summary(table, by=by, value=self.measure)
         means["row"] = means[by].agg(", ".join, axis=1)
         height = 1.2 + 0.32 * len(means)
-        figure, ax = plt.subplots(figsize=(7, height))
+        ax.figure.set_size_inches(7, height)
         dot_intervals(ax, means, y="row")
         ax.set_xlabel(self.measure)
         numbers = means[[*by, "mean", "low", "high", "n"]]
@@ -251,15 +255,14 @@ class Results(Explorer):
             f"Dot plot of {self.measure} by {', '.join(by)}, with intervals; "
             "the table below holds its numbers."
         )
-        return still_picture(figure, numbers, caption=caption, alt=alt)
+        return numbers, caption, alt
 
 
 def laboratory_runs() -> Results:
     """Show the runs behind the laboratory's band as results, at five steps."""
     runs = pd.read_csv(LABORATORY)
-    trained = runs[runs.step > 0]
     return Results(
-        trained[trained.step % 300 == 0],
+        runs.query("step > 0 and step % 300 == 0"),
         factors=["step"],
         measures=["student", "control", "ceiling", "teacher"],
         units=["seed"],
@@ -297,12 +300,12 @@ class NoiseBench(Explorer):
         **traits,
     ):
         _check_columns(looks, NOISE_COLUMNS)
-        samples = [_packed_sample(row) for row in looks.to_dict("records")]
+        samples = [_packed_sample(row) for row in looks.itertuples()]
         rows = _packed_accuracies(accuracies)
         for name in ("family", "parameter"):
             traits.setdefault(name, samples[0][name])
-        super().__init__(looks=samples, accuracies=rows, **traits)
-        self.live = recompute is not None
+        live = recompute is not None
+        super().__init__(looks=samples, accuracies=rows, live=live, **traits)
         self._recompute = recompute
         self.on_msg(self._on_message)
 
@@ -312,23 +315,21 @@ class NoiseBench(Explorer):
             rows = _packed_accuracies(pd.DataFrame([row]))
             self.accuracies = self.accuracies + rows
 
-    def still(self) -> str:
-        """Return the measured accuracies of every family."""
+    def draw(self, ax: Axes) -> Still:
+        """Draw the measured accuracies of every family."""
         table = pd.DataFrame(self.accuracies, columns=ACCURACY_COLUMNS)
-        figure, ax = plt.subplots()
         for family, rows in table.groupby("family", sort=False):
-            mean = rows["mean"].to_numpy()
-            limits = rows[["low", "high"]].to_numpy(float)
-            bars = np.abs(limits.T - mean)
-            ax.errorbar(rows.parameter, mean, bars, fmt="o", capsize=4, label=family)
+            ends = rows[["low", "high"]].astype(float)
+            bars = ends.sub(rows["mean"], axis=0).abs().to_numpy()
+            ax.errorbar("parameter", "mean", bars.T, data=rows, fmt="o", capsize=4, label=family)
         ax.set(xlabel=self.label, ylabel="accuracy on test images", ylim=(0, 1))
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.legend(**BESIDE)
         caption = f"{self.title}: accuracies with 95 % t intervals."
         alt = (
             f"Accuracy of students against the {self.label} of the noise: "
             "points with intervals, a color per family."
         )
-        return still_picture(figure, table, caption=caption, alt=alt)
+        return table, caption, alt
 
 
 class Partners(Explorer):
@@ -351,8 +352,8 @@ class Partners(Explorer):
 
     def __init__(
         self,
-        words: Sequence[str],
-        numbers: Sequence[str],
+        words: Strings,
+        numbers: Strings,
         measures: dict[str, np.ndarray],
         **traits,
     ):
@@ -377,48 +378,43 @@ class Partners(Explorer):
         packed = self.measures[measure]
         decoded = base64.b64decode(packed["codes"])
         codes = np.frombuffer(decoded, dtype=np.int8)
-        matrix = codes.reshape(len(self.words), len(self.numbers))
-        return matrix * packed["scale"] / 127
+        values = codes * packed["scale"] / 127
+        return values.reshape(len(self.words), -1)
 
-    def still(self) -> str:
-        """Return all pairs as a scatter, and each word's partner that is largest by `upward`."""
+    def draw(self, ax: Axes) -> Still:
+        """Draw all pairs; the table holds each word's partner that is largest by `upward`."""
         across = self.matrix(self.across)
         upward = self.matrix(self.upward)
         best = upward.argmax(1)
         rows = np.arange(len(self.words))
         table = pd.DataFrame({"word": self.words})
         table["number"] = np.array(self.numbers)[best]
-        table[self.upward] = upward[rows, best]
+        table[self.upward] = upward.max(axis=1)
         table[self.across] = across[rows, best]
-        figure, ax = plt.subplots()
-        ax.scatter(across.ravel(), upward.ravel(), s=2, linewidth=0, alpha=0.4, rasterized=True)
+        ax.scatter(across, upward, s=2, linewidth=0, alpha=0.4, rasterized=True)
         ax.set(xlabel=self.across, ylabel=self.upward)
         caption = f"{self.title}: all pairs, without means or bars."
         alt = (
             f"Scatter of {self.upward} against {self.across}, a point per pair; "
             "the table holds each word's best."
         )
-        return still_picture(figure, table, caption=caption, alt=alt)
+        return table, caption, alt
 
 
-def _check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
+def _check_columns(table: pd.DataFrame, names: Strings) -> None:
     for name in names:
         if name not in table:
             columns = ", ".join(map(str, table))
             raise ValueError(f"The table has no column {name!r}: it has {columns}; rename one.")
 
 
-def _packed_table(
-    table: pd.DataFrame,
-    factors: Sequence[str],
-    measures: Sequence[str],
-    units: Sequence[str],
-) -> dict:
+def _packed_table(table: pd.DataFrame, factors: Strings, measures: Strings, units: Strings) -> dict:
     """Pack a table by columns: factors as levels and codes, measures, and one text per unit."""
     _check_columns(table, [*factors, *measures, *units])
     packed = {"factors": {}, "measures": {}}
     for name in factors:
-        codes, levels = pd.factorize(table[name].astype(str))
+        texts = table[name].astype(str)
+        codes, levels = pd.factorize(texts)
         packed["factors"][name] = {"levels": list(levels), "codes": codes.tolist()}
     for name in measures:
         packed["measures"][name] = _rounded(table[name], digits=6)
@@ -427,24 +423,26 @@ def _packed_table(
     return packed
 
 
-def _packed_sample(row: dict) -> dict:
-    sample = np.asarray(row["sample"], dtype=float)
-    brightness = np.round(255 * (1 - (sample + 1) / 2))
-    brightness = np.clip(brightness, 0, 255)
+def _packed_sample(row: NamedTuple) -> dict:
+    """Pack a row of `looks`, its sample as brightness: 255 at -1, 0 at 1."""
+    sample = np.asarray(row.sample, dtype=float)
+    share = 1 - (sample + 1) / 2
+    brightness = np.round(255 * share).clip(0, 255)
+    pixels = brightness.astype(np.uint8)
     return {
-        "family": str(row["family"]),
-        "parameter": float(row["parameter"]),
+        "family": str(row.family),
+        "parameter": float(row.parameter),
         "side": len(sample),
-        "pixels": _base64(brightness.astype(np.uint8)),
-        "spectrum": _rounded(row["spectrum"], digits=4),
-        "singular": _rounded(row["singular"], digits=4),
+        "pixels": base64_text(pixels.tobytes()),
+        "spectrum": _rounded(row.spectrum, digits=4),
+        "singular": _rounded(row.singular, digits=4),
     }
 
 
 def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
     """Pack rows with None for an interval that is missing: JSON has no NaN."""
     _check_columns(table, ACCURACY_COLUMNS)
-    table = table[list(ACCURACY_COLUMNS)]
+    table = table[ACCURACY_COLUMNS]
     table = table.astype({"family": str, "parameter": float, "n": int})
     complete = table.astype(object).where(table.notna(), None)
     return complete.to_dict("records")
@@ -452,17 +450,15 @@ def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
 
 def _packed_matrix(matrix: np.ndarray) -> dict:
     scale = float(np.abs(matrix).max()) or 1.0
-    codes = np.round(matrix / scale * 127).astype(np.int8)
-    return {"scale": float(f"{scale:.6g}"), "codes": _base64(codes)}
+    values = np.round(matrix / scale * 127)
+    codes = values.astype(np.int8)
+    return {"scale": float(f"{scale:.6g}"), "codes": base64_text(codes.tobytes())}
 
 
 def _rounded(values: Sequence[float], *, digits: int) -> list[float | None]:
     """Round to significant digits, which keeps a page small; None stands for a missing value."""
     rounded = []
     for value in values:
-        rounded.append(None if pd.isna(value) else float(f"{value:.{digits}g}"))
+        missing = pd.isna(value)
+        rounded.append(None if missing else float(f"{value:.{digits}g}"))
     return rounded
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(array.tobytes()).decode()
