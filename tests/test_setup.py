@@ -99,7 +99,7 @@ def test_make_refuses_an_unfit_python_in_one_sentence(tmp_path, machine, sentenc
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
-    for tool in ("sh", "test", "echo", "touch"):  # a PATH without uv
+    for tool in ("sh", "test", "echo", "touch", "cksum"):  # a PATH without uv
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     command = [shutil.which("make"), "test", f"PYTHON={fake_python(tmp_path, **machine)}"]
     environment = os.environ | {"PATH": str(tmp_path / "bin")}

@@ -24,7 +24,8 @@ class Page(HTMLParser):
         """Keep a tag; called by the parser."""
         attributes = dict(attrs)
         self.tags.append((tag, attributes))
-        self.ids |= {attributes.get("id"), attributes.get("name")}
+        for key in ("id", "name"):
+            self.ids.add(attributes.get(key))
 
 
 def problems(html: Path) -> list[str]:
@@ -38,8 +39,9 @@ def problems(html: Path) -> list[str]:
         return [f"{html} holds no page; build the site first"]
     sentences = []
     for path, page in pages.items():
+        name = path.relative_to(html)
         for fault in faults(page, pages):
-            sentences.append(f"{path.relative_to(html)}: {fault}")
+            sentences.append(f"{name}: {fault}")
     return sentences
 
 
@@ -63,7 +65,9 @@ def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
 def target(page: Page, address: str) -> Path:
     """The file of this site that an address on a page leads to."""
     path = unquote(urlsplit(address).path)
-    return (page.path.parent / path).resolve() if path else page.path
+    if not path:
+        return page.path
+    return (page.path.parent / path).resolve()
 
 
 def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[str]:

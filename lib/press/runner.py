@@ -60,19 +60,19 @@ class Project:
 
     def source(self, name: str) -> Path:
         """The notebook as it lies in git."""
-        return self.root / "notebooks" / f"{name}.ipynb"
+        return self.root / f"notebooks/{name}.ipynb"
 
     def executed(self, name: str) -> Path:
         """The executed copy."""
-        return self.root / "_build" / "executed" / self.profile / f"{name}.ipynb"
+        return self.root / f"_build/executed/{self.profile}/{name}.ipynb"
 
     def results(self, name: str) -> Path:
         """The recorded numbers; the tables lie in the folder of that name less `.csv`."""
-        return self.root / "_build" / "results" / self.profile / f"{name}.csv"
+        return self.root / f"_build/results/{self.profile}/{name}.csv"
 
     def private(self, name: str) -> Path:
         """What only the press reads: its lock, the times, whatever is not finished."""
-        return self.root / "_build" / "press" / self.profile / name
+        return self.root / f"_build/press/{self.profile}/{name}"
 
 
 class Job(NamedTuple):
@@ -99,10 +99,13 @@ def plan(
     Every request is checked here. Errors: ValueError, as a rule a PressError.
     """
     notebooks, notes = read_notebooks(project)
-    defaults = {name: parameter_defaults(name, notebooks[name]) for name in notebooks}
+    defaults = {}
+    for name, notebook in notebooks.items():
+        defaults[name] = parameter_defaults(name, notebook)
     profile = read_profile(project, defaults)
     chosen = choose(list(notebooks), only)
-    require(parameters, set().union(*map(defaults.get, chosen)), "parameter")
+    allowed = [defaults[name] for name in chosen]
+    require(parameters, set().union(*allowed), "parameter")
     values = {}
     for name in chosen:
         requested = profile["defaults"] | profile["notebooks"].get(name, {})
@@ -111,22 +114,26 @@ def plan(
     digests, replacements = find_data(values, required=require_data)
     jobs = []
     for name in chosen:
-        inputs = inputs_of(project, notebooks[name], values[name])
-        dataset = values[name].get("dataset")
-        if dataset:
-            inputs["data"] = digests[dataset]
-        default = defaults[name]
-        injected = {key: value for key, value in values[name].items() if value != default[key]}
-        reasons = changes(project, name, notebooks[name], inputs)
+        notebook = notebooks[name]
+        inputs = inputs_of(project, notebook, values[name])
+        injected = {}
+        for key, value in values[name].items():
+            if key == "dataset":
+                inputs["data"] = digests[value]
+            if value != defaults[name][key]:
+                injected[key] = value
+        reasons = changes(project, name, notebook, inputs)
         seconds = profile["seconds"].get(name)
-        jobs.append(Job(name, notebooks[name], injected, inputs, reasons, seconds))
+        job = Job(name, notebook, injected, inputs, reasons, seconds)
+        jobs.append(job)
     return jobs, notes + replacements
 
 
 def read_notebooks(project: Project) -> tuple[dict, list]:
     """Chapters by name, and a note for each notebook or page beside them that is no chapter."""
     notebooks, notes = {}, []
-    for path in sorted(project.source("").parent.glob("[!.]*")):
+    folder = project.root / "notebooks"
+    for path in sorted(folder.glob("[!.]*")):
         if path.match(CHAPTERS):
             notebooks[path.stem] = read_notebook(path)
         elif path.suffix in (".ipynb", ".md"):
@@ -157,9 +164,11 @@ def parameter_defaults(name: str, notebook: dict) -> dict:
     defaults = {}
     try:
         for cell in notebook["cells"]:
-            lines = ast.parse(cell["source"]).body if "parameters" in tags(cell) else []
-            for line in lines:
-                defaults[line.targets[0].id] = ast.literal_eval(line.value)
+            if "parameters" not in tags(cell):
+                continue
+            for line in ast.parse(cell["source"]).body:
+                (target,) = line.targets
+                defaults[target.id] = ast.literal_eval(line.value)
     except (AttributeError, SyntaxError, ValueError):
         message = f"{name}: its parameters cell holds more than `name = literal` lines"
         raise PressError(message) from None
@@ -251,18 +260,21 @@ def inputs_of(project: Project, notebook: dict, parameters: dict) -> dict:
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     items = {"order of cells": [cell["id"] for cell in cells]}
     for cell in cells:
-        items[f"cell {cell['id']}"] = store.digest(cell["source"], tags(cell))
+        label = f"cell {cell['id']}"
+        items[label] = store.digest(cell["source"], tags(cell))
     for key, value in parameters.items():
         items[f"parameter {key}"] = value
     items |= machine.fingerprint()
     code = "\n".join(cell["source"] for cell in cells)
-    helpers = mentioned(project.source("").parent.rglob("*.py"), code)
+    beside = (project.root / "notebooks").rglob("*.py")
+    helpers = mentioned(beside, code)
     code = "\n".join([code, *helpers.values()])
     with suppress(SyntaxError):  # a cell that cannot be read: its run will tell
         for module in store.imported(MAGIC.sub("", code)):
             items[f"sublearn.{module}"] = store.module_digest(module)
             code += store.module_path(module).read_text(encoding="utf8")
-    tables = mentioned((project.root / "book" / "reference").glob("*.csv"), code)
+    references = project.root.glob("book/reference/*.csv")
+    tables = mentioned(references, code)
     pins = project.root / "requirements.txt"
     for path in (pins, *helpers, *tables):
         name = path.relative_to(project.root).as_posix()
@@ -322,12 +334,14 @@ def run(project: Project, *, jobs: int = 1, **request) -> bool:
             if job.changes:
                 waiting.append(job)
             else:
-                print(f"{job.name}  {refresh(project, job)}", flush=True)
+                done = refresh(project, job)
+                print(f"{job.name}  {done}", flush=True)
         if not waiting:
             return True
         requested = machine.requested_precision()
         print(f"Number type: {machine.precision()} (SUBLIMINAL_PRECISION={requested})", flush=True)
-        return run_all(project, waiting, jobs=min(jobs, len(waiting)))
+        jobs = min(jobs, len(waiting))
+        return run_all(project, waiting, jobs=jobs)
 
 
 @contextmanager
@@ -360,7 +374,8 @@ class Running(NamedTuple):
 
 def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
     """Execute `waiting`, `jobs` at a time, and show how they fare; True when none failed."""
-    times = store.read_json(project.private("times.json")) or {}
+    file = project.private("times.json")
+    times = store.read_json(file) or {}
     running: dict[str, Running] = {}
 
     def work(job: Job) -> list[str]:
@@ -380,7 +395,8 @@ def run_all(project: Project, waiting: list[Job], *, jobs: int) -> bool:
                 good = False
             else:
                 times[name] = round(seconds, 1)
-                store.write_atomic(project.private("times.json"), json.dumps(times, indent=1))
+                text = json.dumps(times, indent=1)
+                store.write_atomic(file, text)
     finally:  # an interrupted run must not wait for its kernels
         pool.shutdown(wait=False, cancel_futures=True)
     return good
@@ -391,7 +407,7 @@ def private_environment(project: Project) -> dict[str, str]:
     environment = dict(os.environ)
     for name in FOREIGN:
         environment.pop(name, None)
-    environment["MPLCONFIGDIR"] = str(project.root / "_build" / "matplotlib")
+    environment["MPLCONFIGDIR"] = str(project.root / "_build/matplotlib")
     return environment
 
 
@@ -410,8 +426,9 @@ def run_notebook(project: Project, job: Job, folder: Path, *, threads: int) -> l
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": EPOCH,
     }
-    ran = execute(job, folder, environment, project.source("").parent)
-    publish(project, job, results, compose(job, ran))
+    ran = execute(job, folder, environment, project.root / "notebooks")
+    copy = compose(job, ran)
+    publish(project, job, results, copy)
     shutil.rmtree(folder)
     return warnings_of(ran)
 

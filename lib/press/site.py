@@ -33,6 +33,7 @@ from sublearn.nets.data import DataCorrupt
 BUILD = "from jupyter_book.cli.main import main; main()"
 OPTIONS = "--warningiserror --nitpick --keep-going --all --quiet".split()
 COLOR = re.compile(r"\x1b\[[\d;]*m")
+# Hidden and compiled files, backups, and what file managers leave.
 SKIPPED = re.compile(r"/\.|\.pyc$|~$|/(Icon\r|Thumbs\.db|desktop\.ini)$")
 LIBRARY = Path(__file__).resolve().parents[1]
 CODE = ("press/site.py", "press/checks.py", "sublearn/explorers/**/*")  # below the library
@@ -66,7 +67,8 @@ def build(project: Project) -> Path:
     """
     folder = project.root / "_build"
     html = folder / ("html" if project.profile == "laptop" else f"{project.profile}/html")
-    stamp, digest = html.parent / "site.digest", inputs_digest(project)
+    stamp = html.parent / "site.digest"
+    digest = inputs_digest(project)
     if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
         return html
     with profile_lock(project):
@@ -100,13 +102,14 @@ def build_aside(project: Project) -> Path:
 
 def inputs_digest(project: Project) -> str:
     """Digest of every file that the site is made of."""
-    executed = project.executed("").parent.relative_to(project.root)
-    sources = file_digests(project.root, [*SOURCES, f"{executed}/*"])
-    return store.digest(project.profile, sources, file_digests(LIBRARY, CODE))
+    executed = f"_build/executed/{project.profile}/*"
+    sources = file_digests(project.root, [*SOURCES, executed])
+    code = file_digests(LIBRARY, CODE)
+    return store.digest(project.profile, sources, code)
 
 
 def file_digests(root: Path, patterns: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """Digests of files below `root` by name, less hidden and compiled ones and those of a file manager."""
+    """Digests of files below `root` by name, less hidden, compiled and a file manager's ones."""
     digests = {}
     for pattern in patterns:
         for path in root.glob(pattern):
@@ -163,7 +166,8 @@ class ExplorerDirective(Directive):
     def run(self) -> list[nodes.Node]:
         """HTML of the explorer; an unknown name is an error."""
         show = self.quoted if len(self.arguments) == 2 else self.made
-        return [nodes.raw("", show(*self.arguments), format="html")]
+        html = show(*self.arguments)
+        return [nodes.raw("", html, format="html")]
 
     def quoted(self, module: str, name: str) -> str:
         """The notebook's explorer of this module, as its executed copy holds it."""
@@ -275,13 +279,16 @@ def dispatch(arguments: argparse.Namespace) -> int:
         "require_data": arguments.require_data,
     }
     if arguments.command == "why":
-        for job in plan(project, **request)[0]:
-            print(f"{job.name}  {'; '.join(job.changes) or 'up to date'}")
+        jobs, _ = plan(project, **request)
+        for job in jobs:
+            reasons = "; ".join(job.changes)
+            print(f"{job.name}  {reasons or 'up to date'}")
         return 0
     if not run(project, **request, jobs=max(1, arguments.jobs)):
         return 1
     if arguments.command == "book":
-        print(f"The book: {build(project) / 'index.html'}")
+        html = build(project)
+        print(f"The book: {html}/index.html")
     return 0
 
 
