@@ -236,9 +236,7 @@ class Results(Explorer):
         for name, column in self.data["factors"].items():
             levels = np.array(column["levels"])
             table[name] = levels[column["codes"]]
-        by = [self.factor]
-        if self.hue != NONE:
-            by.append(self.hue)
+        by = [name for name in (self.factor, self.hue) if name != NONE]
         for name in set(self.data["factors"]).difference(by):
             chosen = table[name] == self.where[name]
             table = table[chosen]
@@ -312,8 +310,8 @@ class NoiseBench(Explorer):
     def _on_message(self, _, message: dict, __) -> None:
         if message.get("do") == "compute" and self._recompute:
             row = self._recompute(message["family"], message["parameter"])
-            rows = _packed_accuracies(pd.DataFrame([row]))
-            self.accuracies = self.accuracies + rows
+            table = pd.DataFrame([row])
+            self.accuracies = self.accuracies + _packed_accuracies(table)
 
     def draw(self, ax: Axes) -> Still:
         """Draw the measured accuracies of every family."""
@@ -385,11 +383,11 @@ class Partners(Explorer):
         """Draw all pairs; the table holds each word's partner that is largest by `upward`."""
         across = self.matrix(self.across)
         upward = self.matrix(self.upward)
-        best = upward.argmax(1)
-        rows = np.arange(len(self.words))
+        best = upward.argmax(axis=1)
+        rows = range(len(best))
         table = pd.DataFrame({"word": self.words})
-        table["number"] = np.array(self.numbers)[best]
-        table[self.upward] = upward.max(axis=1)
+        table["number"] = np.take(self.numbers, best)
+        table[self.upward] = upward[rows, best]
         table[self.across] = across[rows, best]
         ax.scatter(across, upward, s=2, linewidth=0, alpha=0.4, rasterized=True)
         ax.set(xlabel=self.across, ylabel=self.upward)
