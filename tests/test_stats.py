@@ -74,19 +74,16 @@ def test_equal_values_have_an_interval_of_no_width_and_no_warning(value):
 
 @pytest.mark.parametrize("values", [[], [0.5]])
 def test_one_value_has_no_interval(values):
-    for call in (stats.interval, stats.bootstrap):
-        with pytest.raises(
-            ValueError, match=f"needs 2 or more values, got {len(values)}: run more models"
-        ):
-            call(values)
+    message = f"needs 2 or more values, got {len(values)}: run more models"
+    with pytest.raises(ValueError, match=message):
+        stats.interval(values)
 
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf])
 def test_values_must_be_finite(lost):
     table = results().assign(accuracy=lambda table: table.accuracy.where(table.index != 20, lost))
-    for call in (stats.interval, stats.bootstrap):
-        with pytest.raises(ValueError, match="1 of 3 values are not finite"):
-            call([0.5, lost, 0.7])
+    with pytest.raises(ValueError, match="1 of 3 values are not finite"):
+        stats.interval([0.5, lost, 0.7])
     with pytest.raises(ValueError, match="1 of 12 values are not finite where aux_dim = 3"):
         stats.summary(table, "aux_dim")
     with pytest.raises(ValueError, match="not finite where aux_dim = 3"):
@@ -202,20 +199,6 @@ def test_wrong_tables_are_refused():
         stats.paired(table, "aux_dim", against=4)
     with pytest.raises(ValueError, match="no column 'model'"):
         stats.paired(table.drop(columns="model"), "aux_dim", against=3)
-
-
-def test_bootstrap_is_fixed_and_covers_a_skewed_median():
-    draws = np.random.default_rng(2).lognormal(size=(150, 30))
-    intervals = [stats.bootstrap(values) for values in draws]
-    assert intervals[0] == stats.bootstrap(draws[0]) != stats.bootstrap(draws[0], seed=1)
-    covered = np.mean([low <= 1 <= high for low, high in intervals])  # the median of this law is 1
-    assert 0.88 <= covered <= 0.99
-    assert stats.bootstrap([0.1] * 30) == (0.1, 0.1)
-
-
-def test_bootstrap_of_a_mean_is_near_student():
-    values = np.random.default_rng(4).normal(0.5, 0.1, 200)
-    assert stats.bootstrap(values, np.mean) == pytest.approx(stats.interval(values), abs=0.002)
 
 
 def test_holm_by_hand():

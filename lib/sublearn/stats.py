@@ -6,7 +6,8 @@ twice or that has no partner.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from math import hypot, inf, isfinite
 from pathlib import Path
 
@@ -28,8 +29,10 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
     values = _finite(values)
     mean = values.mean()
     freedom = len(values) - 1
-    quantile = scipy.stats.t.ppf((1 + level) / 2, freedom)
-    half = quantile * scipy.stats.sem(values)
+    probability = (1 + level) / 2
+    quantile = scipy.stats.t.ppf(probability, freedom)
+    error = scipy.stats.sem(values)
+    half = quantile * error
     return float(mean - half), float(mean + half)
 
 
@@ -43,15 +46,10 @@ def summary(table: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy
     for names, group in _groups(table, by, [value]):
         values = _by_unit(group, value, units, names)
         values = _finite(values, names)
-        mean, sd = values.mean(), values.std(ddof=1)
         low, high = interval(values)
-        row = {
-            "mean": mean,
-            "low": low,
-            "high": high,
-            "sd": sd,
-            "n": len(values),
-        }
+        row = {"mean": values.mean(), "low": low, "high": high}
+        row["sd"] = values.std(ddof=1)
+        row["n"] = len(values)
         rows.append(names | row)
     return pd.DataFrame(rows)
 
@@ -87,28 +85,9 @@ def paired(
                 levels = f"{over} = {level} and {against}"
                 raise ValueError(f"{place}: it has one of {levels} only; run both.")
             differences = _finite(values - baseline[values.index], arm_names)
-            rows.append(arm_names | _t_test(differences))
+            row = _t_test(differences)
+            rows.append(arm_names | row)
     return pd.DataFrame(rows)
-
-
-def bootstrap(
-    values: Iterable[float], statistic: Callable = np.median, *, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """BCa bootstrap interval (low, high) of a statistic of skewed values.
-
-    For medians, ratios and rank correlations of 25 or more values; with few it covers the truth
-    too rarely.
-    """
-    values = _finite(values)
-    if np.ptp(values) == 0:  # nothing to resample
-        constant = float(statistic(values))
-        return constant, constant
-    rng = np.random.default_rng(seed)
-    result = scipy.stats.bootstrap(
-        (values,), statistic, confidence_level=level, method="BCa", rng=rng
-    )
-    low, high = result.confidence_interval
-    return float(low), float(high)
 
 
 def holm(p: Iterable[float]) -> np.ndarray:
@@ -128,7 +107,8 @@ def chance_corrected(accuracy, classes):
     if np.any(np.asarray(classes) < 2):
         raise ValueError(f"chance_corrected needs 2 or more classes, got {classes}.")
     chance = 1 / classes
-    return (accuracy - chance) / (1 - chance)
+    above = accuracy - chance
+    return above / (1 - chance)
 
 
 def models_needed(
@@ -188,7 +168,9 @@ def verdict(
         remarks.append("higher" if lowest > 0 else "lower")
     if exact:
         remarks.append("published value has no interval")
-    return f"{word} ({'; '.join(remarks)})" if remarks else word
+    if not remarks:
+        return word
+    return f"{word} ({'; '.join(remarks)})"
 
 
 def holds(
@@ -210,8 +192,9 @@ def holds(
 def claims(chapter: int) -> pd.DataFrame:
     """Published changes that a chapter tests: id, claim, source, change and the arms we compare."""
     table = pd.read_csv(CLAIMS)
-    rows = table[table.chapter == chapter]
-    return rows.drop(columns="chapter").reset_index(drop=True)
+    rows = table.query("chapter == @chapter")
+    rows = rows.drop(columns="chapter")
+    return rows.reset_index(drop=True)
 
 
 def judged(table: pd.DataFrame, changes: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
@@ -229,14 +212,15 @@ def judged(table: pd.DataFrame, changes: pd.DataFrame, value: str = "accuracy") 
         row = ours[["difference", "low", "high", "n"]].to_dict()
         row["verdict"] = _direction(ours, change.change)
         rows.append(row)
+    results = pd.DataFrame(rows)
     theirs = changes.drop(columns=["ours_from", "ours_to"])
-    return pd.concat([theirs, pd.DataFrame(rows)], axis=1)
+    return pd.concat([theirs, results], axis=1)
 
 
 def published(quantity: str) -> pd.DataFrame:
     """What others published on a quantity: id, quantity, source, value, low, high, n and note."""
     table = pd.read_csv(PUBLISHED)
-    rows = table[table.quantity == quantity]
+    rows = table.query("quantity == @quantity")
     if rows.empty:
         allowed = sorted(set(table.quantity))
         raise ValueError(f"Nothing is published on {quantity!r}: use one of {allowed}.")
@@ -256,7 +240,9 @@ def _groups(
     table: pd.DataFrame, by: str | Sequence[str], values: Sequence[str] = ()
 ) -> list[tuple[dict, pd.DataFrame]]:
     """Names (column -> level) and rows of each group, in order of appearance."""
-    by = [by] if isinstance(by, str) else list(by)
+    if isinstance(by, str):
+        by = [by]
+    by = list(by)
     for column in [*by, *values]:
         if column not in table:
             columns = ", ".join(map(str, table))
@@ -275,8 +261,10 @@ def _by_unit(group: pd.DataFrame, value: str, units: Sequence[str], names: dict)
     """Values by unit; each may occur once, because repeats would make an interval too short."""
     if not units:
         return group[value]
-    values = group.set_index(list(units))[value]
-    repeated = values.index[values.index.duplicated()]
+    units = list(units)
+    values = group.set_index(units)[value]
+    index = values.index
+    repeated = index[index.duplicated()]
     if len(repeated):
         place = f"There are several rows{_where(_first(repeated) | names)}"
         raise ValueError(f"{place}: name more columns in `by`, or filter the table.")
@@ -284,12 +272,15 @@ def _by_unit(group: pd.DataFrame, value: str, units: Sequence[str], names: dict)
 
 
 def _first(units: pd.Index) -> dict:
-    return units.to_frame().iloc[0].to_dict()
+    table = units.to_frame()
+    return table.iloc[0].to_dict()
 
 
 def _where(names: dict) -> str:
+    if not names:
+        return ""
     levels = [f"{name} = {level}" for name, level in names.items()]
-    return f" where {', '.join(levels)}" if names else ""
+    return f" where {', '.join(levels)}"
 
 
 def _finite(values: Iterable[float], names: dict | None = None) -> np.ndarray:
@@ -298,7 +289,8 @@ def _finite(values: Iterable[float], names: dict | None = None) -> np.ndarray:
     where = _where(names or {})
     if n < 2:
         raise ValueError(f"An interval needs 2 or more values, got {n}{where}: run more models.")
-    lost = n - np.isfinite(values).sum()
+    finite = np.isfinite(values)
+    lost = (~finite).sum()
     if lost:
         raise ValueError(f"{lost} of {n} values are not finite{where}.")
     return values
@@ -313,14 +305,11 @@ def _t_test(differences: np.ndarray) -> dict:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = abs(mean) / error
     t = np.nan_to_num(t, posinf=inf)  # 0 / 0 where no model differs
-    p = 2 * scipy.stats.t.sf(t, n - 1)
-    return {
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "p": p,
-        "n": n,
-    }
+    tail = scipy.stats.t.sf(t, n - 1)
+    row = {"difference": mean, "low": low, "high": high}
+    row["p"] = 2 * tail
+    row["n"] = n
+    return row
 
 
 def _power(difference: float, n: int, sd: float, correlation: float) -> float:
@@ -332,11 +321,14 @@ def _power(difference: float, n: int, sd: float, correlation: float) -> float:
     if not (0 < sd < inf and -1 < correlation < 1):
         design = f"{sd} and {correlation}"
         raise ValueError(f"Power needs sd > 0 and a correlation inside (-1, 1), got {design}.")
-    test = TTestPower() if correlation else TTestIndPower()
-    spread = sd * (2 - 2 * correlation) ** 0.5 if correlation else sd
-    effect = difference / spread
-    upper = test.power(effect, n, ALPHA / 2, alternative="larger")
-    lower = test.power(effect, n, ALPHA / 2, alternative="smaller")
+    test = TTestIndPower()
+    if correlation:
+        test = TTestPower()
+        sd *= (2 - 2 * correlation) ** 0.5  # of the differences
+    effect = difference / sd
+    tail = partial(test.power, effect, n, ALPHA / 2)
+    upper = tail(alternative="larger")
+    lower = tail(alternative="smaller")
     upper = np.nan_to_num(upper, nan=1.0)
     lower = np.nan_to_num(lower, nan=0.0)
     return float(upper + lower)

@@ -45,14 +45,17 @@ def draw_toy(generator: np.random.Generator, *, draws: int, width: int, inputs: 
     task_hidden = draw_layer(generator, draws, inputs, 16)
     task_head = draw_layer(generator, draws, 16, 3)
     images, noise, fresh = generator.standard_normal((3, draws, 128, inputs))
-    task = 2 * outputs(images, hidden=task_hidden, head=task_head, relu=True)
+    task = outputs(images, hidden=task_hidden, head=task_head, relu=True)
+    task *= 2
     return Toy(start, class_head, aux_head, images, noise, fresh, task)
 
 
 def draw_layer(generator: np.random.Generator, *shape: int) -> Array:
     """Gaussian weights `(..., fan_in, fan_out)` with standard deviation 1/sqrt(fan_in)."""
     fan_in = shape[-2]
-    return generator.standard_normal(shape) / np.sqrt(fan_in)
+    weights = generator.standard_normal(shape)
+    weights /= np.sqrt(fan_in)
+    return weights
 
 
 def outputs(inputs: Array, *, hidden: Array, head: Array, relu: bool = False) -> Array:
@@ -101,7 +104,8 @@ def descent_limit(start: Array, *, head: Array, inputs: Array, targets: Array) -
     The loss is the squared error. `inputs` X `(..., sample, input)` need not span, and `targets` Y
     `(..., sample, logit)` may come from any network.
     """
-    error = targets - outputs(inputs, hidden=start, head=head)
+    logits = outputs(inputs, hidden=start, head=head)
+    error = targets - logits
     return start + _pinv(inputs) @ error @ _pinv(head)
 
 
@@ -116,15 +120,20 @@ def descend(
     """
     _check_sizes(inputs, start, head)
     samples = inputs.shape[-2]
-    curvature = _largest_eigenvalue(inputs.mT @ inputs / samples)
-    curvature = curvature * _largest_eigenvalue(head.mT @ head)
+    covariance = inputs.mT @ inputs
+    covariance /= samples
+    gram = head.mT @ head
+    curvature = _largest_eigenvalue(covariance) * _largest_eigenvalue(gram)
     scaled_inputs = inputs.mT / (samples * curvature)
     hidden = start.copy()
     for _ in range(steps):
         activations = inputs @ hidden
         active = _active(activations, relu)
-        error = (activations * active) @ head - targets
-        hidden -= scaled_inputs @ ((error @ head.mT) * active)
+        activations *= active
+        error = activations @ head - targets
+        signal = error @ head.mT
+        signal *= active
+        hidden -= scaled_inputs @ signal
     return hidden
 
 
@@ -146,7 +155,9 @@ def displacement(toy: Toy, hidden: Array, *, relu: bool = False) -> Array:
     `hidden` is `(draw, input, width)`, the result `(draw, sample, class)`.
     """
     logits = partial(outputs, toy.fresh, head=toy.class_head, relu=relu)
-    return logits(hidden=hidden) - logits(hidden=toy.start)
+    before = logits(hidden=toy.start)
+    after = logits(hidden=hidden)
+    return after - before
 
 
 def distilled_shares(
@@ -169,7 +180,8 @@ def distilled_shares(
     for steps in np.diff(checkpoints, prepend=0):
         hidden = train(hidden, steps=steps)
         student_displacement = displacement(student, hidden, relu=True)
-        shares.append(share(student_displacement, teacher_displacement))
+        copied = share(student_displacement, teacher_displacement)
+        shares.append(copied)
     return np.array(shares)
 
 
@@ -180,7 +192,8 @@ def equations(inputs: Array, *, hidden: Array, head: Array, relu: bool = False) 
     number of independent equations that matching these logits puts on the hidden weights.
     """
     _check_sizes(inputs, hidden, head)
-    active = _active(inputs @ hidden, relu)
+    activations = inputs @ hidden
+    active = _active(activations, relu)
     jacobian = np.einsum("si,sw,wl->sliw", inputs, active, head)
     return jacobian.reshape(-1, hidden.size)
 
@@ -239,7 +252,8 @@ def _pinv(matrix: Array) -> Array:
 
 
 def _inner(first: Array, second: Array) -> Array:
-    return (first * second).sum((-2, -1))
+    products = first * second
+    return products.sum((-2, -1))
 
 
 def _largest_eigenvalue(gram: Array) -> Array:
@@ -248,7 +262,9 @@ def _largest_eigenvalue(gram: Array) -> Array:
 
 def _active(activations: Array, relu: bool) -> Array:
     """1 where a hidden unit passes its input on, 0 where the ReLU stops it; shape of the input."""
-    active = activations > 0 if relu else np.ones_like(activations)
+    if not relu:
+        return np.ones_like(activations)
+    active = activations > 0
     return active.astype(activations.dtype)
 
 

@@ -89,7 +89,8 @@ def load(dataset: str) -> Images:
     arrays = _split_digits(paths[0]) if dataset == "digits" else map(_read_idx, paths)
     train_images, train_labels, test_images, test_labels = map(torch.tensor, arrays)
     if source == EMNIST:  # its images lie transposed
-        train_images, test_images = train_images.mT, test_images.mT
+        train_images = train_images.mT
+        test_images = test_images.mT
     train = (train_images.flatten(1), train_labels.long())
     test = (test_images.flatten(1), test_labels.long())
     classes = int(train_labels.max()) + 1
@@ -102,7 +103,8 @@ def load(dataset: str) -> Images:
 def digest(dataset: str) -> str:
     """Digest of the source that `load` reads and of its manifest entries; the same errors."""
     source, _ = _find(dataset)
-    return store.digest(source, _manifest(source))
+    manifest = _manifest(source)
+    return store.digest(source, manifest)
 
 
 def _manifest(source: Source) -> dict[str, str]:
@@ -138,7 +140,8 @@ def _find(dataset: str) -> tuple[Source, list[Path]]:
             if paths:
                 return source, paths
     source = SOURCES[dataset][0]
-    return source, _checked_files(source, _download(source))
+    folder = _download(source)
+    return source, _checked_files(source, folder)
 
 
 def _checked_files(source: Source, folder: Path) -> list[Path]:
@@ -202,13 +205,15 @@ def _fetch(source: Source, root: Path) -> None:
     from torchvision import datasets  # takes seconds
 
     folder = root / source.folder
-    reader = getattr(datasets, folder.parent.name)
+    parent = folder.parent
+    reader = getattr(datasets, parent.name)
     with redirect_stderr(io.StringIO()):  # no progress bar in a notebook
         if source != EMNIST:
             reader(root, download=True)
             return
-        datasets.utils.download_and_extract_archive(reader.url, folder.parent, md5=reader.md5)
-    (folder.parent / "gzip").rename(folder)  # torchvision would decompress all of its six splits
+        datasets.utils.download_and_extract_archive(reader.url, parent, md5=reader.md5)
+    unpacked = parent / "gzip"
+    unpacked.rename(folder)  # torchvision would decompress all of its six splits
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -236,6 +241,7 @@ def _split_digits(path: Path) -> list[np.ndarray]:
         test[members[:DIGITS_TEST]] = True
     arrays = []
     for part in (rows[~test], rows[test]):
-        images = part[:, :-1].reshape(-1, 8, 8)
+        images = part[:, :-1]
+        images = images.reshape(-1, 8, 8)
         arrays += [images, part[:, -1]]
     return arrays

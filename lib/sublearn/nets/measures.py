@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.linalg import eigvalsh, pinv, solve
+from torch.nn.functional import cosine_similarity, one_hot, pad
 
 from sublearn.core.machine import device
 from sublearn.nets.data import Images
@@ -48,7 +49,9 @@ def evaluate(net: nn.Module, weights: Weights, levels: Tensor, top: int) -> Outp
     parts = []
     for batch in levels.split(EVAL_BATCH):
         images = scaled(batch, top)
-        parts.append(forward(net, weights, images.to(device())))
+        images = images.to(device())
+        outputs = forward(net, weights, images)
+        parts.append(outputs)
     joined = [torch.cat(pieces, dim=1) for pieces in zip(*parts)]
     return Outputs(*joined)
 
@@ -71,7 +74,8 @@ def take_snapshot(
 def accuracy(snapshot: Snapshot) -> Numbers:
     """Share of test images whose largest class logit is the label."""
     logits = snapshot.outputs.class_logits
-    return {"accuracy": _share_right(logits, snapshot.images.test_labels)}
+    labels = snapshot.images.test_labels
+    return {"accuracy": _share_right(logits, labels)}
 
 
 def ceiling(snapshot: Snapshot) -> Numbers:
@@ -79,8 +83,10 @@ def ceiling(snapshot: Snapshot) -> Numbers:
     features = snapshot.outputs.features
     weight = snapshot.start["class_head.weight"].to(features)
     bias = snapshot.start["class_head.bias"].to(features)
-    logits = features @ weight.mT + bias[:, None]
-    return {"ceiling": _share_right(logits, snapshot.images.test_labels)}
+    logits = features @ weight.mT
+    logits += bias.unsqueeze(1)
+    labels = snapshot.images.test_labels
+    return {"ceiling": _share_right(logits, labels)}
 
 
 def probe(snapshot: Snapshot, ridge: float = 1e-3) -> Numbers:
@@ -95,25 +101,36 @@ def probe(snapshot: Snapshot, ridge: float = 1e-3) -> Numbers:
     outputs = evaluate(snapshot.net, snapshot.weights, levels, images.top)
     features = _with_intercept(outputs.features)
     targets = one_hot(labels, images.classes).to(features)
-    gram = (features.mT @ features).double()
-    moment = (features.mT @ targets).double()
-    eigenvalue = gram.diagonal(dim1=1, dim2=2).mean(1)
-    eye = torch.eye(len(gram[0]), device=gram.device)
-    penalty = ridge * eigenvalue[:, None, None] * eye
-    readout = torch.linalg.solve(gram + penalty, moment)
+    gram = features.mT @ features
+    gram = gram.double()
+    moment = features.mT @ targets
+    moment = moment.double()
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    eigenvalue = diagonal.mean(1, keepdim=True)
+    diagonal += ridge * eigenvalue
+    readout = solve(gram, moment)
     test_features = _with_intercept(snapshot.outputs.features)
     logits = test_features @ readout.float()
     return {"probe": _share_right(logits, images.test_labels)}
 
 
 def _with_intercept(features: Tensor) -> Tensor:
-    ones = torch.ones_like(features[..., :1])
-    return torch.cat([features, ones], dim=-1)
+    return pad(features, (0, 1), value=1.0)
+
+
+def _centered(rows: Tensor) -> Tensor:
+    """Rows (model, row, column) less each model's mean row."""
+    return rows - rows.mean(1, keepdim=True)
 
 
 def _exact(tensor: Tensor) -> Tensor:
     """A tensor in double precision on the CPU."""
     return tensor.detach().cpu().double()
+
+
+def _vectors(tensor: Tensor) -> Tensor:
+    """One exact vector of each model: `(model, entry)`."""
+    return _exact(tensor).flatten(1)
 
 
 def displacement(snapshot: Snapshot) -> Numbers:
@@ -128,10 +145,12 @@ def displacement(snapshot: Snapshot) -> Numbers:
         if kind == "bias":
             continue
         width = start.shape[1]
-        moved = _exact(snapshot.weights[name] - start).flatten(1)
-        teacher_moved = _exact(snapshot.teacher[name][:, :width] - start).flatten(1)
-        length, teacher_length = moved.norm(dim=1), teacher_moved.norm(dim=1)
-        start_length = _exact(start).flatten(1).norm(dim=1)
+        teacher = snapshot.teacher[name][:, :width]
+        moved = _vectors(snapshot.weights[name] - start)
+        teacher_moved = _vectors(teacher - start)
+        length = moved.norm(dim=1)
+        teacher_length = teacher_moved.norm(dim=1)
+        start_length = _vectors(start).norm(dim=1)
         along = (moved * teacher_moved).sum(1)
         numbers[f"moved {layer}"] = length / start_length
         numbers[f"toward {layer}"] = along / (length * teacher_length)
@@ -155,14 +174,17 @@ def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
     """
     layers = [name for name in snapshot.start if name.startswith("hidden")]
     last = layers[-1].replace("bias", "weight")
-    now, start = _exact(snapshot.weights[last]), _exact(snapshot.start[last])
+    now = _exact(snapshot.weights[last])
+    start = _exact(snapshot.start[last])
     features = _exact(snapshot.outputs.features)
     numbers = {}
     for kind, rows in {"weights": now, "change": now - start, "features": features}.items():
-        centered = rows - rows.mean(1, keepdim=True)
-        eigenvalues = torch.linalg.eigvalsh(centered.mT @ centered)
+        centered = _centered(rows)
+        gram = centered.mT @ centered
+        eigenvalues = eigvalsh(gram)
         variances = eigenvalues.flip(-1).clamp_min(0)
-        shares = variances / variances.sum(1, keepdim=True)
+        total = variances.sum(1, keepdim=True)
+        shares = variances / total
         for rank, share in enumerate(shares.T[:components], start=1):
             numbers[f"{kind} {rank}"] = share
         numbers[f"{kind} number"] = effective_number(variances)
@@ -171,20 +193,21 @@ def spectrum(snapshot: Snapshot, components: int = 12) -> Numbers:
 
 def effective_rank(features: Tensor) -> Tensor:
     """Effective number of directions (model,) in features (model, image, width)."""
-    centered = features - features.mean(1, keepdim=True)
-    gram = centered.double().mT @ centered.double()
+    centered = _centered(features).double()
+    gram = centered.mT @ centered
     trace = gram.diagonal(dim1=1, dim2=2).sum(1)
     return trace.square() / _squared_norm(gram)
 
 
 def linear_cka(left: Tensor, right: Tensor) -> Tensor:
     """Linear CKA (model,) of responses (model, image, width) (Kornblith et al., 2019)."""
-    left = left - left.mean(1, keepdim=True)
-    right = right - right.mean(1, keepdim=True)
+    left = _centered(left)
+    right = _centered(right)
     shared = _squared_norm(left.mT @ right)
     left_norm = _squared_norm(left.mT @ left)
     right_norm = _squared_norm(right.mT @ right)
-    return shared / (left_norm * right_norm).sqrt()
+    norms = left_norm * right_norm
+    return shared / norms.sqrt()
 
 
 def _squared_norm(matrix: Tensor) -> Tensor:
@@ -197,16 +220,19 @@ def cosine(left: Weights, right: Weights) -> Tensor:
     right = {name: right[name] for name in left}
     left_square = inner_product(left, left)
     right_square = inner_product(right, right)
-    return inner_product(left, right) / (left_square * right_square).sqrt()
+    squares = left_square * right_square
+    product = inner_product(left, right)
+    return product / squares.sqrt()
 
 
 def explained_share(targets: Tensor, regressors: Tensor) -> Tensor:
     """R squared (model,) of targets (model, image, a) on regressors (model, image, b)."""
-    targets = targets - targets.mean(1, keepdim=True)
+    targets = _centered(targets).double()
     regressors = regressors.double()
     gram = regressors.mT @ regressors
-    moment = regressors.mT @ targets.double()
-    slopes = torch.linalg.pinv(gram, hermitian=True) @ moment
+    moment = regressors.mT @ targets
+    inverse = pinv(gram, hermitian=True)
+    slopes = inverse @ moment
     explained = (moment * slopes).sum((1, 2))
     return explained / _squared_norm(targets)
 
@@ -232,16 +258,21 @@ def predictors(snapshot: Snapshot) -> Numbers:
     """
     if snapshot.inputs is None:
         return {}
-    net, images = snapshot.net, snapshot.images
+    net = snapshot.net
+    images = snapshot.images
+    weights = snapshot.weights
     teacher = on_device(snapshot.teacher)
     on_inputs = forward(net, teacher, snapshot.inputs.to(device()))
     regressors = _with_intercept(on_inputs.aux_logits)
     on_images = evaluate(net, teacher, images.test_images, images.top)
-    features, teacher_features = snapshot.outputs.features, on_images.features
-    head = snapshot.weights["class_head.weight"].detach().mT
-    similarity = torch.cosine_similarity(features @ head, teacher_features @ head, dim=-1)
+    features = snapshot.outputs.features
+    teacher_features = on_images.features
+    head = weights["class_head.weight"].mT
+    logits = features @ head
+    teacher_logits = teacher_features @ head
+    similarity = cosine_similarity(logits, teacher_logits, dim=-1)
     start = _hidden(snapshot.start)
-    now = _hidden(snapshot.weights)
+    now = _hidden(weights)
     taught = _hidden(snapshot.teacher)
     gradient = _hidden(snapshot.first_gradient)
     displaced = {name: start[name] - taught[name] for name in start}

@@ -34,24 +34,29 @@ class NoiseContext(NamedTuple):
 
 def scaled(images: Tensor, top: int) -> Tensor:
     """Grey levels 0..top as float32 on [-1, 1]."""
-    return images.to(torch.float32).mul_(2 / top).sub_(1)
+    levels = images.float()
+    levels *= 2 / top
+    levels -= 1
+    return levels
 
 
 def _normal(generator: np.random.Generator, *shape: int) -> Tensor:
-    noise = generator.standard_normal(shape, dtype=np.float32)
+    noise = generator.standard_normal(shape, "float32")
     return torch.from_numpy(noise)
 
 
-def _levels(context: NoiseContext, high: float, count: int) -> Tensor:
-    """A uniform grey level on [-high, high) for each image: `(count, 1)`."""
-    levels = context.generator.uniform(-high, high, count)
-    return torch.from_numpy(levels).float()[:, None]
+def _levels(context: NoiseContext, out: Tensor, high: float) -> Tensor:
+    """A uniform grey level on [-high, high) for each image of `out`: `(image, 1)`."""
+    levels = context.generator.uniform(-high, high, (len(out), 1))
+    return torch.from_numpy(levels).float()
 
 
 def _spectrum(images: Tensor) -> Tensor:
     """Real Fourier transform of images `(image, pixel)`: `(image, row, column)`."""
-    side = isqrt(images.shape[1])
-    return torch.fft.rfft2(images.view(-1, side, side))
+    _, pixels = images.shape
+    side = isqrt(pixels)
+    squares = images.view(-1, side, side)
+    return torch.fft.rfft2(squares)
 
 
 # ---------------------------------------------------------------- independent pixels
@@ -66,18 +71,22 @@ def _uniform(context: NoiseContext, out: Tensor) -> None:
     pixels = out.numel()
     count = ceil(pixels / 4)
     bits = context.generator.integers(2**64, size=count, dtype=np.uint64)
-    steps = torch.from_numpy(bits.view(np.int16))
-    out.copy_(steps[:pixels].view(out.shape))
-    out.mul_(2.0**-15 * context.strength)
+    steps = bits.view("int16")
+    steps = torch.from_numpy(steps)
+    steps = steps[:pixels]
+    out.copy_(steps.view_as(out))
+    out *= context.strength / 32_768
 
 
 def _white(context: NoiseContext, out: Tensor) -> None:
-    _uniform(context._replace(strength=1.0), out)
+    unit = context._replace(strength=1.0)
+    _uniform(unit, out)
 
 
 def _gaussian(context: NoiseContext, out: Tensor) -> None:
     noise = _normal(context.generator, *out.shape)
-    torch.mul(noise, context.strength, out=out)
+    noise *= context.strength
+    out.copy_(noise)
 
 
 def _bernoulli(context: NoiseContext, out: Tensor) -> None:
@@ -87,47 +96,53 @@ def _bernoulli(context: NoiseContext, out: Tensor) -> None:
 
 
 def _constant(context: NoiseContext, out: Tensor) -> None:
-    out.copy_(_levels(context, context.strength, len(out)))
+    levels = _levels(context, out, context.strength)
+    out.copy_(levels)
 
 
 # ---------------------------------------------------------------- images
 
 
-def _random_images(context: NoiseContext, images: Images, count: int) -> Tensor:
-    """Training images `(count, pixel)` on [-1, 1], drawn with replacement."""
+def _random_images(context: NoiseContext, out: Tensor) -> Tensor:
+    """Training images on [-1, 1], as many as `out` has, drawn with replacement."""
+    images = context.images
     pixels = images.train_images
-    picks = context.generator.integers(len(pixels), size=count)
-    pixels = pixels.index_select(0, torch.from_numpy(picks))
-    return scaled(pixels, images.top)
+    picks = context.generator.integers(len(pixels), size=len(out))
+    picks = torch.from_numpy(picks)
+    picked = pixels.index_select(0, picks)
+    return scaled(picked, images.top)
 
 
 def _images(context: NoiseContext, out: Tensor) -> None:
-    images = _random_images(context, context.images, len(out))
+    images = _random_images(context, out)
     out.copy_(images)
     _blur(out, context.strength)
 
 
 def _fashion(context: NoiseContext, out: Tensor) -> None:
     fashion = data.load("fashion")
-    pixels = fashion.side**2
-    if pixels != out.shape[1]:
-        raise ValueError(f"inputs 'fashion' have {pixels} pixels, the digits {out.shape[1]}")
-    _images(context._replace(images=fashion), out)
+    _, pixels = out.shape
+    if fashion.side**2 != pixels:
+        raise ValueError(f"inputs 'fashion' have {fashion.side**2} pixels, the digits {pixels}")
+    context = context._replace(images=fashion)
+    _images(context, out)
 
 
 def _permuted(context: NoiseContext, out: Tensor) -> None:
     """Images whose pixels are permuted, in one order for all images of a model."""
     generator = rng(context.seed, "permuted pixels", context.model)
-    order = generator.permutation(out.shape[1])
-    images = _random_images(context, context.images, len(out))
-    torch.index_select(images, 1, torch.from_numpy(order), out=out)
+    _, pixels = out.shape
+    order = generator.permutation(pixels)
+    images = _random_images(context, out)
+    out.copy_(images[:, order])
 
 
 def _mixture(context: NoiseContext, out: Tensor) -> None:
     _white(context, out)
-    images = _random_images(context, context.images, len(out))
-    out.mul_(1 - context.strength)
-    out.add_(images, alpha=context.strength)
+    images = _random_images(context, out)
+    share = context.strength
+    out *= 1 - share
+    out.add_(images, alpha=share)
 
 
 # ---------------------------------------------------------------- smooth noise
@@ -138,10 +153,12 @@ def _kernel(side: int, blur: float) -> Tensor:
     """Gaussian weights `(side, side)` along one axis, of unit sum at the borders too."""
     places = torch.arange(side, dtype=torch.float64)
     distance = places[:, None] - places
-    variance = blur**2
-    weights = torch.exp(-(distance**2) / (2 * variance))
+    squares = distance.square()
+    exponents = -squares / (2 * blur**2)
+    weights = exponents.exp()
     weights[weights < TINY] = 0
-    weights /= weights.sum(1, keepdim=True)
+    total = weights.sum(1, keepdim=True)
+    weights /= total
     return weights.float()
 
 
@@ -152,13 +169,15 @@ def _blur(images: Tensor, blur: float) -> None:
     """
     if blur == 0:
         return
-    side = isqrt(images.shape[1])
+    _, pixels = images.shape
+    side = isqrt(pixels)
     kernel = _kernel(side, blur).mT
-    across = images.view(-1, side) @ kernel
-    columns = across.view(-1, side, side).mT
-    down = columns.reshape(-1, side) @ kernel
-    rows = down.view(-1, side, side).mT
-    images.copy_(rows.flatten(1))
+    squares = images
+    for _ in range(2):  # along rows, then along columns
+        lines = squares.reshape(-1, side)
+        lines = lines @ kernel
+        squares = lines.view(-1, side, side).mT
+    images.copy_(squares.flatten(1))
 
 
 def _blurred(context: NoiseContext, out: Tensor) -> None:
@@ -169,7 +188,8 @@ def _blurred(context: NoiseContext, out: Tensor) -> None:
 def _shaded(context: NoiseContext, out: Tensor) -> None:
     """Blurred noise about a grey level of each image's own, as pictures differ in brightness."""
     _blurred(context, out)
-    out += _levels(context, 1.0, len(out))
+    levels = _levels(context, out, 1.0)
+    out += levels
 
 
 # ---------------------------------------------------------------- noise of a given spectrum
@@ -189,15 +209,19 @@ def _filtered(context: NoiseContext, out: Tensor, gain: Tensor, *, phase_only: b
     _white(context, out)
     spectrum = _spectrum(out)
     if phase_only:
-        spectrum /= spectrum.abs().clamp_min(1e-12)
-    noise = torch.fft.irfft2(spectrum * gain, s=(side, side))
+        amplitudes = spectrum.abs()
+        spectrum /= amplitudes.clamp_min(1e-12)
+    spectrum *= gain
+    noise = torch.fft.irfft2(spectrum, s=(side, side))
     out.copy_(noise.flatten(1))
 
 
 def _random_phase(context: NoiseContext, out: Tensor) -> None:
     """Random phases on the expected spectrum of white noise blurred by `strength` pixels."""
     side = context.images.side
-    radius = pi * context.strength * _frequencies(side) / side
+    scale = pi * context.strength
+    radius = scale * _frequencies(side)
+    radius /= side
     attenuation = torch.exp(-2 * radius**2)
     attenuation[attenuation < TINY] = 0
     _filtered(context, out, attenuation * SD * side, phase_only=True)
@@ -209,8 +233,10 @@ def _amplitude(dataset: str, blur: float) -> Tensor:
     images = data.load(dataset)
     pixels = scaled(images.train_images[:SPECTRUM_IMAGES], images.top)
     _blur(pixels, blur)
-    pixels -= pixels.mean(1, keepdim=True)
-    power = _spectrum(pixels).abs().square()
+    means = pixels.mean(1, keepdim=True)
+    pixels -= means
+    amplitudes = _spectrum(pixels).abs()
+    power = amplitudes.square()
     return power.mean(0).sqrt()
 
 
@@ -220,7 +246,9 @@ def _image_spectrum(context: NoiseContext, out: Tensor) -> None:
 
 
 def _lowpass(context: NoiseContext, out: Tensor) -> None:
-    passed = _frequencies(context.images.side) <= context.strength
+    side = context.images.side
+    frequencies = _frequencies(side)
+    passed = frequencies <= context.strength
     _filtered(context, out, passed.float(), phase_only=False)
 
 
@@ -240,7 +268,8 @@ def _subspace(context: NoiseContext, out: Tensor) -> None:
     images, pixels = out.shape
     directions = _directions(context.seed, context.model, pixels)
     basis = directions[:, : int(context.strength)]
-    weights = _normal(context.generator, images, basis.shape[1])
+    _, dimension = basis.shape
+    weights = _normal(context.generator, images, dimension)
     weights *= SD
     torch.matmul(weights, basis.mT, out=out)
 
@@ -271,10 +300,12 @@ def _perlin(context: NoiseContext, out: Tensor) -> None:
     cells = int(context.strength)
     corners = (cells + 1) ** 2
     angles = context.generator.uniform(0, 2 * pi, (len(out), corners))
-    angles = angles.astype(np.float32)
-    down, across = np.sin(angles), np.cos(angles)
+    angles = angles.astype("float32")
+    down = np.sin(angles)
+    across = np.cos(angles)
     slopes = np.stack([down, across], axis=-1)  # (image, corner, slope)
-    slopes = torch.from_numpy(slopes).flatten(1)
+    slopes = torch.from_numpy(slopes)
+    slopes = slopes.flatten(1)
     ramps = _ramps(context.images.side, cells)
     torch.matmul(slopes, ramps, out=out)
 

@@ -148,7 +148,8 @@ class Setting:
 
 
 def _check_option(name: str, value: object, allowed: Mapping) -> None:
-    choices, least = allowed.get("choices"), allowed.get("least")
+    choices = allowed.get("choices")
+    least = allowed.get("least")
     if choices and value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
     if least is not None and value is not None and not value >= least:
@@ -156,10 +157,12 @@ def _check_option(name: str, value: object, allowed: Mapping) -> None:
 
 
 def _check_parts(setting: Setting) -> None:
-    layers = [f"hidden.{layer}" for layer in range(len(setting.hidden))]
-    parts = [*PARTS, *layers]
+    parts = list(PARTS)
+    for layer in range(len(setting.hidden)):
+        parts.append(f"hidden.{layer}")
     for name in ("shared", "perturbed", "frozen", "teacher_frozen"):
-        unknown = set(getattr(setting, name)) - set(parts)
+        named = getattr(setting, name)
+        unknown = set(named).difference(parts)
         if unknown:
             raise ValueError(
                 f"{name} names {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}"
@@ -248,7 +251,11 @@ def grid(base: Setting = REF, **axes: object) -> list[Setting]:
         raise TypeError(
             f"no setting is called {', '.join(unknown)}; there are {', '.join(allowed)}"
         )
-    levels = [values if isinstance(values, list) else [values] for values in axes.values()]
+    levels = []
+    for values in axes.values():
+        if not isinstance(values, list):
+            values = [values]
+        levels.append(values)
     return [replace(base, **dict(zip(axes, point))) for point in product(*levels)]
 
 
@@ -267,11 +274,16 @@ def sweep(
     for name, values in axis.items():
         for value in values:
             changes[_level(value)] = {name: value}
-    return {f"{factor}: {level}": replace(base, **change) for level, change in changes.items()}
+    arms = {}
+    for level, change in changes.items():
+        arms[f"{factor}: {level}"] = replace(base, **change)
+    return arms
 
 
 def _level(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(_text(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(_text(value))
 
 
 def columns(setting: Setting) -> dict[str, object]:
@@ -283,12 +295,14 @@ def _text(value: object) -> object:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
     numbers = any(isinstance(item, int) for item in value)
-    return ("-" if numbers else "+").join(map(str, value))
+    separator = "-" if numbers else "+"
+    return separator.join(map(str, value))
 
 
 def difference(setting: Setting, base: Setting | None = None) -> str:
     """How a setting departs from its reference, such as "lr=0.001, matched=all"; else "REF"."""
-    usual = columns(base or reference(setting.dataset))
+    base = base or reference(setting.dataset)
+    usual = columns(base)
     changed = []
     for name, value in columns(setting).items():
         if value != usual[name]:

@@ -77,8 +77,11 @@ def bars_note(n: int | Sequence[int] | pd.Series, unit: str = "models") -> str:
     >>> bars_note(8)
     'Points are means over n = 8 models, bars are 95 % t intervals.'
     """
-    low, high = int(np.min(n)), int(np.max(n))
-    count = f"{low}" if low == high else f"{low} to {high}"
+    low = np.min(n)
+    high = np.max(n)
+    count = f"{low:.0f}"
+    if high > low:
+        count += f" to {high:.0f}"
     return f"Points are means over n = {count} {unit}, bars are 95 % t intervals."
 
 
@@ -93,7 +96,8 @@ def dot_intervals(
     levels = list(table[y])
     heights = np.arange(len(levels))
     if models is not None:
-        jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(models))
+        generator = np.random.default_rng(0)
+        jitter = generator.uniform(-0.16, 0.16, len(models))
         model_heights = models[y].map(levels.index) + jitter
         ax.scatter(models["accuracy"], model_heights, **MODEL_LOOK)
     means = table["mean"].to_numpy()
@@ -111,12 +115,14 @@ def readings(table: pd.DataFrame) -> pd.DataFrame:
     `table` comes from `experiment.run` with the measure "ceiling"; the last epoch of every student
     counts. Columns: those of the table, network, factor and level.
     """
-    last = table.epoch == table.epochs
-    students = table[(table.role == "student") & last].assign(network="student")
-    teachers = table[table.role == "teacher"].assign(network="teacher")
+    students = table.query("role == 'student' and epoch == epochs")
+    students = students.assign(network="student")
+    teachers = table.query("role == 'teacher'")
+    teachers = teachers.assign(network="teacher")
     ceilings = teachers.assign(network="ceiling", accuracy=teachers.ceiling)
     rows = pd.concat([students, teachers, ceilings])
-    rows[["factor", "level"]] = rows.arm.str.split(": ", n=1, expand=True)
+    parts = rows.arm.str.split(": ", n=1, expand=True)
+    rows[["factor", "level"]] = parts
     return rows
 
 
@@ -132,7 +138,8 @@ def panels(
     size = (WIDTH, 2.4 * lines + 0.4)
     figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
     for ax, factor in zip(axes.flat, factors):
-        _panel(ax, rows[rows.factor == factor], chance)
+        factor_rows = rows.query("factor == @factor")
+        _panel(ax, factor_rows, chance)
         ax.set_title(factor)
         handles = ax.get_legend_handles_labels()
         ax.get_legend().remove()
@@ -147,7 +154,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, chance: float) -> None:
     draw = partial(sns.pointplot, ax=ax, **NETWORK_LOOK)
     if rows.level.str.len().max() > LONG_NAME:
         wrapped = rows.level.map(partial(fill, width=18))
-        draw(rows.assign(level=wrapped), x="accuracy", y="level", linestyle="none")
+        rows = rows.assign(level=wrapped)
+        draw(rows, x="accuracy", y="level", linestyle="none")
         ax.axvline(chance, **CHANCE_LOOK)
         ax.tick_params(axis="y", labelsize=7.5)
         ax.set(xlabel="accuracy", ylabel="", xlim=(0, 1))
@@ -165,17 +173,23 @@ def radial_power(images: np.ndarray) -> pd.DataFrame:
     """
     images = np.asarray(images, dtype=float)
     side = round(images.shape[1] ** 0.5)
-    spectra = np.fft.fft2(images.reshape(-1, side, side))
-    power = (np.abs(spectra) ** 2).mean(axis=0) / side**2
+    squares = images.reshape(-1, side, side)
+    amplitudes = np.abs(np.fft.fft2(squares))
+    power = (amplitudes**2).mean(axis=0)
+    power /= side**2
     cycles = np.fft.fftfreq(side, 1 / side)
     distance = np.hypot(cycles[:, None], cycles)
-    rings = distance.round().astype(int).ravel()
-    means = np.bincount(rings, power.ravel()) / np.bincount(rings)
-    frequencies = range(side // 2 + 1)
-    return pd.DataFrame({"frequency": frequencies, "power": means[: len(frequencies)]})
+    rings = distance.round().ravel()
+    rings = rings.astype(int)
+    sums = np.bincount(rings, power.ravel())
+    means = sums / np.bincount(rings)
+    count = side // 2 + 1
+    columns = {"frequency": range(count), "power": means[:count]}
+    return pd.DataFrame(columns)
 
 
 def chance_line(ax: Axes, classes: int, *, vertical: bool = True) -> None:
     """Dashed line at the accuracy of guessing, 1/classes, with its label."""
     draw = ax.axvline if vertical else ax.axhline
-    draw(1 / classes, label="chance", **CHANCE_LOOK)
+    chance = 1 / classes
+    draw(chance, label="chance", **CHANCE_LOOK)

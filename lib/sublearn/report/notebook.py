@@ -57,8 +57,9 @@ def record(
     if folder := _results():
         defaults = {"unit": "accuracy", "setting": "REF", "dataset": "", "device": _hardware()}
         row = {"name": name} | numbers | defaults | labels
+        line = json.dumps(row)
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(f"{line}\n")
 
 
 def estimate(values: Iterable[float]) -> dict[str, float]:
@@ -68,7 +69,9 @@ def estimate(values: Iterable[float]) -> dict[str, float]:
     """
     values = np.asarray(list(values), dtype=float)
     n = len(values)
-    low, high = interval(values) if n > 1 else (np.nan, np.nan)
+    low = high = np.nan
+    if n > 1:
+        low, high = interval(values)
     return {"mean": float(values.mean()), "low": low, "high": high, "n": n}
 
 
@@ -86,15 +89,16 @@ def record_mean(
     """
     row = estimate(values)
     for key in ("mean", "low", "high"):
-        row[key] = float(change(row[key]))
+        changed = change(row[key])
+        row[key] = float(changed)
     record_summary(name, pd.Series(row), unit=unit, **labels)
     return row
 
 
 def record_summary(name: str, row: pd.Series, **labels: str) -> None:
     """Record one row of a `stats.summary` or `stats.paired` table with its interval and n."""
-    value = row["mean"] if "mean" in row else row["difference"]
-    record(name, value, low=row["low"], high=row["high"], n=row["n"], **labels)
+    column = "mean" if "mean" in row else "difference"
+    record(name, row[column], low=row["low"], high=row["high"], n=row["n"], **labels)
 
 
 def show(
@@ -117,7 +121,8 @@ def show(
             f"figure name is {name!r}; it must start with 'fig:' so that prose can refer to it"
         )
     if n is not None:
-        caption = f"{caption} {bars_note(n, unit)}"
+        bars = bars_note(n, unit)
+        caption += f" {bars}"
     figure = getattr(figure, "figure", figure)
     svg = io.StringIO()
     figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -139,10 +144,12 @@ def tabulate(
     `formats` maps a column to a format such as "{:.3f}".
     """
     styler = table.style.hide(axis="index")
-    styler = styler.format(formats, na_rep="–").set_caption(caption)
+    styler.format(formats, na_rep="–")
+    styler.set_caption(caption)
     html = styler.to_html(table_uuid=_stem(name), table_attributes='class="dataframe"')
     text = table.to_string(index=False)
-    display({"text/html": html, "text/plain": text}, raw=True)
+    output = {"text/html": html, "text/plain": text}
+    display(output, raw=True)
     _save_table(name, table)
 
 
@@ -160,7 +167,8 @@ def note(dataset: str) -> None:
 def _glue(name: str, value: float) -> None:
     """Do what `myst_nb.glue(name, value, display=False)` does, without its import of seconds."""
     metadata = {"scrapbook": {"name": name, "mime_prefix": GLUE}}
-    display({f"{GLUE}text/plain": repr(value)}, raw=True, metadata=metadata)
+    output = {f"{GLUE}text/plain": repr(value)}
+    display(output, raw=True, metadata=metadata)
 
 
 def _number(value: float | None, kind: type = float) -> float | None:
@@ -187,4 +195,5 @@ def _stem(name: str) -> str:
 
 def _save_table(name: str, table: pd.DataFrame) -> None:
     if folder := _results():
-        table.to_csv(folder / f"{_stem(name)}.csv", index=False)
+        path = folder / f"{_stem(name)}.csv"
+        table.to_csv(path, index=False)
