@@ -265,7 +265,8 @@ def check_checkout(folder: Path) -> None:
         library = root / "lib"
         if (library / "press").is_dir():
             if not library.samefile(LIBRARY):
-                raise PressError(f"{root}/.venv imports {LIBRARY}; run `make` there to mend it")
+                cure = f"run `make` in {root} to mend its .venv"
+                raise PressError(f"this Python imports {LIBRARY}, not {library}; {cure}")
             return
 
 

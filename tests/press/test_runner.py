@@ -401,7 +401,10 @@ def test_the_press_refuses_a_checkout_that_it_does_not_belong_to(tmp_path, monke
     for folder in (copy, copy / "notebooks"):
         monkeypatch.chdir(folder)
         assert site.main() == 2
-        sentence = f"Error: {copy}/.venv imports {site.LIBRARY}; run `make` there to mend it\n"
+        sentence = (
+            f"Error: this Python imports {site.LIBRARY}, not {copy}/lib; "
+            f"run `make` in {copy} to mend its .venv\n"
+        )
         assert capsys.readouterr().err == sentence
     site.check_checkout(site.LIBRARY / "press")  # its own, and a folder of no checkout
     site.check_checkout(tmp_path)
