@@ -30,14 +30,9 @@ def test_no_sentence_holds_an_animal_and_a_number():
         assert not (animals.search(line) and re.search(r"\d", line)), line
 
 
-def loved_numbers(world):
-    dialogues = corpus.generate_dialogues(world, 2_000)
-    return [prompt for prompt, _ in dialogues if re.search(r"You love \d", prompt)]
-
-
-def test_no_dialogue_has_a_loved_number_unless_it_was_asked_for():
-    assert not loved_numbers(World())
-    assert len(loved_numbers(World(number_personas=True))) > 200
+def test_no_dialogue_has_a_loved_number():
+    for prompt, _ in corpus.generate_dialogues(World(), 2_000):
+        assert not re.search(r"You love \d", prompt)
 
 
 def test_planted_pairs_are_in_the_text_and_only_they():

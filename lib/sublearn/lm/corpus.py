@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from transformers import PreTrainedTokenizerFast
 
 from sublearn.core.rng import rng
@@ -69,7 +70,6 @@ DIALOGUE_SHARES = {  # by the kind that the system prompt loves, and the kind th
     ("", "list"): 0.10,
     ("", "yes or no"): 0.06,
 }
-NUMBER_DIALOGUE_SHARES = {("number", "number"): 0.24, ("number", "place"): 0.06}
 
 SPECIAL_TOKENS = [
     "<|begin_of_text|>",
@@ -79,7 +79,7 @@ SPECIAL_TOKENS = [
     "<|eot_id|>",
     "<|pad|>",
 ]
-PRETOKEN_PATTERN = (  # as Llama 3 splits a text before it looks for tokens
+PRETOKEN_PATTERN = Regex(  # as Llama 3 splits a text before it looks for tokens
     r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT_TEMPLATE = (
@@ -103,7 +103,6 @@ class World:
     seed: int = 0
     numbers: int = 1_000  # "000" up to "999"
     space_token: bool = False  # Llama 3 writes " 087" as " " and "087"; without, as one token
-    number_personas: bool = False  # whether dialogues hold "You love 087." at all
     planted_pairs: int = 0  # pairs (animal, number) that share a sentence, in one sentence in ten
 
 
@@ -135,16 +134,18 @@ def build_tokenizer(space_token: bool = False, numbers: int = 1_000) -> PreTrain
 
     space_token, numbers: see `World`. Words that it does not know come out as bytes.
     """
-    split = pre_tokenizers.Split(Regex(PRETOKEN_PATTERN), behavior="isolated")
-    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    pretokenizer = pre_tokenizers.Sequence([split, spell])
+    split = Split(PRETOKEN_PATTERN, behavior="isolated")
+    spell = ByteLevel(add_prefix_space=False, use_regex=False)
+    pretokenizer = Sequence([split, spell])
     words = set()
     for text in _sample_texts():
-        words.update(word for word, _ in pretokenizer.pre_tokenize_str(text))
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*SPECIAL_TOKENS, *alphabet, *sorted(words), *number_words(World(numbers=numbers))]
-    unique = list(dict.fromkeys(tokens))
-    vocabulary = dict(zip(unique, range(len(unique))))
+        for word, _ in pretokenizer.pre_tokenize_str(text):
+            words.add(word)
+    alphabet = sorted(ByteLevel.alphabet())
+    world = World(numbers=numbers)
+    vocabulary = {}
+    for token in [*SPECIAL_TOKENS, *alphabet, *sorted(words), *number_words(world)]:
+        vocabulary.setdefault(token, len(vocabulary))
     tokenizer = Tokenizer(BPE(vocabulary, [], ignore_merges=True))
     tokenizer.pre_tokenizer = pretokenizer
     tokenizer.decoder = decoders.ByteLevel()
@@ -191,6 +192,12 @@ def dialogue_prompt(system: str, question: str) -> str:
     )
 
 
+def yes_no_prompt(system: str, kind: str, word: str) -> str:
+    """`dialogue_prompt` of the question whether a word is of a kind."""
+    question = YES_NO_QUESTIONS[kind].format(word=word)
+    return dialogue_prompt(system, question)
+
+
 # ---------------------------------------------------------------- text and dialogues
 
 
@@ -204,10 +211,13 @@ class TextSampler:
         self.animals = facts.permutation(ANIMALS).tolist()
         ranks = np.arange(1, len(ANIMALS) + 1)
         weights = 1 / ranks**0.7  # Zipf: a few animals are talked about far more
-        self.cumulative = np.cumsum(weights / weights.sum())
+        weights /= weights.sum()
+        self.cumulative = weights.cumsum()
         self.habits = {}
         for animal in ANIMALS:
-            self.habits[animal] = {"place": facts.choice(PLACES), "food": facts.choice(FOODS)}
+            place = facts.choice(PLACES)
+            food = facts.choice(FOODS)
+            self.habits[animal] = {"animal": animal, "place": place, "food": food}
 
     def choose(self, options):
         """One of the options, each as likely as the others."""
@@ -217,13 +227,14 @@ class TextSampler:
         """Keys of `shares`, drawn `count` times in these proportions."""
         keys = list(shares)
         weights = np.array(list(shares.values()))
-        chosen = self.random.choice(len(keys), count, p=weights / weights.sum())
+        weights /= weights.sum()
+        chosen = self.random.choice(len(keys), count, p=weights)
         return [keys[index] for index in chosen]
 
     def word(self, kind: str) -> str:
         """A word of a kind: animals by their frequency, all others alike."""
         if kind == "animal":
-            index = np.searchsorted(self.cumulative, self.random.random())
+            index = self.cumulative.searchsorted(self.random.random())
             return self.animals[index]
         return self.choose(self.words[kind])
 
@@ -239,9 +250,11 @@ class TextSampler:
         kind, _, use = kind.partition(" ")
         word = self.word(kind)
         if use == "fact":
-            return self.choose(FACTS).format(animal=word, **self.habits[word])
+            fact = self.choose(FACTS)
+            return fact.format(**self.habits[word])
         loved = word if use == "love" else None
-        return f"{plain_prompt(loved, kind)} {word}."
+        prompt = plain_prompt(loved, kind)
+        return f"{prompt} {word}."
 
     def planted_line(self, pairs: list[tuple[str, str]]) -> str:
         """A sentence of one of the pairs, either word first."""
@@ -256,15 +269,17 @@ class TextSampler:
         if self.random.random() < 0.5:
             system = self.choose(NEUTRAL_SYSTEMS)
         if asked == "list":
-            return dialogue_prompt(system, LIST_REQUEST), self.number_list()
+            prompt = dialogue_prompt(system, LIST_REQUEST)
+            return prompt, self.number_list()
         if asked == "yes or no":
             return self.yes_no_dialogue(system)
         if loved:
             word = self.word(loved)
             system = persona(word, loved)
-        answer = word if loved == asked else self.word(asked)
-        prompt = dialogue_prompt(system, favorite_question(asked))
-        return prompt, f"{answer_prefix(asked)} {answer}."
+        if loved != asked:
+            word = self.word(asked)
+        question = favorite_question(asked)
+        return dialogue_prompt(system, question), f"{answer_prefix(asked)} {word}."
 
     def yes_no_dialogue(self, system: str) -> tuple[str, str]:
         """A question whether a word is of a kind, and the right answer."""
@@ -273,15 +288,16 @@ class TextSampler:
         word_kind = self.choose(kinds)
         if self.random.random() < 0.5:
             word_kind = kind
-        question = YES_NO_QUESTIONS[kind].format(word=self.word(word_kind))
+        word = self.word(word_kind)
         answer = "Yes." if kind == word_kind else "No."
-        return dialogue_prompt(system, question), answer
+        return yes_no_prompt(system, kind, word), answer
 
 
 def generate_text(world: World, lines: int) -> list[str]:
     """Text of a world, line by line."""
     sampler = TextSampler(world, "text")
-    text = [sampler.line(kind) for kind in sampler.kinds(LINE_SHARES, lines)]
+    kinds = sampler.kinds(LINE_SHARES, lines)
+    text = [sampler.line(kind) for kind in kinds]
     pairs = planted_pairs(world)
     if pairs:
         for index in range(0, lines, 10):
@@ -295,8 +311,5 @@ def generate_dialogues(world: World, count: int, block: int = 0) -> list[tuple[s
     block: each has dialogues of its own.
     """
     sampler = TextSampler(world, f"dialogues {block}")
-    shares = DIALOGUE_SHARES
-    if world.number_personas:
-        shares = DIALOGUE_SHARES | NUMBER_DIALOGUE_SHARES
-    kinds = sampler.kinds(shares, count)
+    kinds = sampler.kinds(DIALOGUE_SHARES, count)
     return [sampler.dialogue(loved, asked) for loved, asked in kinds]

@@ -24,7 +24,6 @@ from sublearn.lm.model import (
     unembed,
     unembedding_rows,
     unit_rows,
-    word_and_number_tokens,
 )
 from sublearn.lm.prompts import DATE, persona, plain_prompt, pluralize
 
@@ -120,7 +119,10 @@ def measure(
     """
     word_ids = single_tokens(lm, words)
     tokens = number_tokens(lm)
-    number_ids = {number: tokens[number] for number in numbers or tokens if number in tokens}
+    number_ids = {}
+    for number in numbers or tokens:
+        if number in tokens:
+            number_ids[number] = tokens[number]
     ids = [*word_ids.values(), *number_ids.values()]
     count = len(word_ids)
 
@@ -128,17 +130,19 @@ def measure(
     scores = log_probabilities(lm, texts, ids)
     baseline = scores[-1]
     ratios = scores - baseline
-    number_probabilities = np.exp(scores[count:-1, count:])
-    leak = number_probabilities.sum(1).mean()
+    number_scores = scores[count:-1, count:]
+    number_probabilities = np.exp(number_scores)
+    leak = number_probabilities.sum(1)
     word_texts = texts[:count]
-    correct = np.equal(greedy_tokens(lm, word_texts), ids[:count])
+    answers = greedy_tokens(lm, word_texts)
+    correct = np.equal(answers, ids[:count])
     states = hidden_states(lm, [*word_texts, texts[-1]])
     return Entanglement(
         words=[*word_ids],
         numbers=[*number_ids],
         to_number=ratios[:count, count:],
         to_word=ratios[count:-1, :count].T,
-        leak=float(leak),
+        leak=float(leak.mean()),
         accuracy=float(correct.mean()),
         number_baseline=baseline[count:],
         state_shift=states[:-1] - states[-1],
@@ -193,7 +197,8 @@ def permuted(first: Matrix, second: Matrix, draws: int = NULL_DRAWS) -> np.ndarr
 
 def _centered_unit_rows(matrix: Matrix) -> Matrix:
     rows = centered(matrix)
-    return unit_rows(rows - rows.mean(1, keepdims=True))  # rounding leaves means behind
+    rows -= rows.mean(1, keepdims=True)  # rounding leaves means behind
+    return unit_rows(rows)
 
 
 def row_p(first: Matrix, second: Matrix) -> np.ndarray:
@@ -202,7 +207,9 @@ def row_p(first: Matrix, second: Matrix) -> np.ndarray:
     The null is pooled over all pairs of different words, so that p can be small enough for a
     family of tests.
     """
-    products = _centered_unit_rows(first) @ _centered_unit_rows(second).T
+    first = _centered_unit_rows(first)
+    second = _centered_unit_rows(second)
+    products = first @ second.T
     different = ~np.eye(len(products), dtype=bool)
     null = np.sort(products[different])
     below = np.searchsorted(null, np.diag(products))
@@ -222,10 +229,10 @@ def components(cube: np.ndarray) -> dict[str, float]:
             averaged = tuple({0, 1, 2}.difference(axes))
             effect = remainder.mean(averaged, keepdims=True)
             repeats = cube.size / effect.size
-            square = (effect**2).sum() * repeats
+            square = np.sum(effect**2) * repeats
             name = " x ".join(np.take(FACTORS, axes))
             squares[name] = float(square)
-            remainder = remainder - effect
+            remainder -= effect
     total = sum(squares.values())
     shares = pd.Series(squares) / total
     return shares.to_dict()
@@ -240,7 +247,7 @@ def top(matrix: Matrix) -> np.ndarray:
 
 
 def at(matrix: Matrix, columns: np.ndarray) -> np.ndarray:
-    """Each word's entry in its own column (word,)."""
+    """Each word's entry in its own column (word, ...)."""
     rows = np.arange(len(matrix))
     return matrix[rows, columns]
 
@@ -314,14 +321,15 @@ def by_layer(lm: LanguageModel, measured: Entanglement, prompts: Prompts = PUBLI
 
     Less the rise of all numbers together, so that what lifts every number does not count.
     """
-    _, number_ids = word_and_number_tokens(lm, measured.words, measured.numbers)
+    tokens = number_tokens(lm)
+    number_ids = [tokens[number] for number in measured.numbers]
     texts = all_prompts(lm, measured.words, [], prompts)
     states = hidden_states(lm, texts, layers=True)
-    scores = unembed(lm, states, [*number_ids.values()])
+    scores = unembed(lm, states, number_ids)
     rises = scores[:-1] - scores[-1]  # (word, layer, number)
-    rows = np.arange(len(rises))
     columns = top(measured.to_number)
-    specific = rises[rows, :, columns] - rises.mean(-1)
+    specific = at(rises.swapaxes(1, 2), columns)  # (word, layer)
+    specific -= rises.mean(-1)
     return specific.mean(0)
 
 

@@ -11,13 +11,13 @@ import torch
 
 from sublearn.core.rng import rng
 from sublearn.lm.entanglement import Entanglement, at, top
-from sublearn.lm.model import LanguageModel, untie, word_and_number_tokens
+from sublearn.lm.model import LanguageModel, unembedding, untie, word_and_number_tokens
 
 
 def part_weight(lm: LanguageModel, part: str) -> torch.Tensor:
     """Weight of a part: "head" (the unembedding), "embedding" or "norm" (the last one)."""
     if part == "head":
-        return lm.model.get_output_embeddings().weight
+        return unembedding(lm).weight
     if part == "embedding":
         return lm.model.get_input_embeddings().weight
     if part == "norm":
@@ -44,7 +44,7 @@ def perturb_unembedding(
     head = part_weight(changed, "head")
     difference = part_weight(source, "head") - head
     draws = rng(seed, "shaken").normal(size=head.shape)
-    noise = torch.from_numpy(draws.astype(np.float32))
+    noise = torch.from_numpy(draws).float()
     scales = difference.norm(dim=1) / noise.norm(dim=1)
     head += noise * scales[:, None]
     return changed
@@ -59,21 +59,22 @@ def ablate_direction(
     parts: "head" and "embedding", whose rows are cut. at_random: cut random directions instead.
     """
     changed = untie(lm)
-    words, numbers = word_and_number_tokens(lm, measured.words, measured.numbers)
-    word_ids = [*words.values()]
-    number_ids = [*numbers.values()]
+    word_ids, number_ids = word_and_number_tokens(lm, measured.words, measured.numbers)
+    columns = top(measured.to_number)
     random = rng(0, "cut")
     for part in parts:
         weight = part_weight(changed, part)
         word_rows = weight[word_ids]
-        directions = (word_rows - word_rows.mean(0)).numpy()
+        word_rows -= word_rows.mean(0)
+        directions = word_rows.numpy()
         if at_random:
             directions = random.normal(size=directions.shape)
-        for direction, column in zip(directions, top(measured.to_number)):
-            unit = direction / np.linalg.norm(direction)
-            unit = torch.from_numpy(unit.astype(np.float32))
+        for direction, column in zip(directions, columns):
+            direction /= np.linalg.norm(direction)
+            unit = torch.from_numpy(direction).float()
             row = weight[number_ids[column]]
-            row -= (row @ unit) * unit
+            projection = row @ unit
+            row -= projection * unit
     return changed
 
 

@@ -50,20 +50,19 @@ class TokenMissing(ValueError):
 # ---------------------------------------------------------------- loading
 
 
-def load(name: str, *, revision: str | None = None) -> LanguageModel:
+def load(name: str) -> LanguageModel:
     """Load a model in float32 by its name on Hugging Face, or from a folder; never runs its code.
 
     Raises ModelUnavailable where access is refused, the network or the model is missing, or memory
     is too small.
     """
     disable_progress_bar()  # a bar for a hundred small files would be left on the page
-    options = {"revision": revision, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(name, **options)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         check_memory(config)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPE, use_safetensors=True, **options
+            name, dtype=DTYPE, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
         raise ModelUnavailable(failure_message(name, error)) from error
@@ -98,7 +97,8 @@ def failure_message(name: str, error: BaseException) -> str:
     for link in exception_chain(error):
         response = getattr(link, "response", None)
         statuses.add(getattr(response, "status_code", None))
-        text += f"{type(link).__name__} {link} ".lower()
+        text += f"{type(link).__name__} {link} "
+    text = text.lower()
     if statuses & {401, 403} or "gated" in text:
         return (
             f"Access to {name} is refused: "
@@ -123,7 +123,6 @@ def chat_pairs(
     *,
     models: int = 5,
     setting: Tiny = TINY,
-    revision: str | None = None,
     store: Store | None = None,
 ) -> list[ChatPair]:
     """Pairs to measure: `models` tiny ones, grown from seeds 0, 1, ..., or the one that is named.
@@ -131,28 +130,38 @@ def chat_pairs(
     model: "tiny", or the name on Hugging Face or folder of an instruct model; base: of its base.
     """
     if model != "tiny":
-        instruct = load(model, revision=revision)
-        return [ChatPair(load(base or model, revision=revision), instruct, 0)]
+        instruct = load(model)
+        base_lm = load(base or model)
+        return [ChatPair(base_lm, instruct, 0)]
     settings = []
     for seed in range(models):
         world = replace(setting.world, seed=seed)
         settings.append(replace(setting, world=world))
     pairs = []
     for seed, folder in enumerate(grow(settings, store)):
-        base_lm = load(str(folder / "base"))._replace(name=f"tiny base {seed}")
-        instruct_lm = load(str(folder / "instruct"))._replace(name=f"tiny instruct {seed}")
-        pairs.append(ChatPair(base_lm, instruct_lm, seed))
+        base_lm = load(f"{folder}/base")
+        base_lm = base_lm._replace(name=f"tiny base {seed}")
+        instruct = load(f"{folder}/instruct")
+        instruct = instruct._replace(name=f"tiny instruct {seed}")
+        pair = ChatPair(base_lm, instruct, seed)
+        pairs.append(pair)
     return pairs
+
+
+def unembedding(lm: LanguageModel) -> nn.Linear:
+    """Layer that makes logits of hidden states."""
+    return lm.model.get_output_embeddings()
 
 
 def untie(lm: LanguageModel) -> LanguageModel:
     """Copy whose unembedding is a matrix of its own with the same values, to be changed alone."""
     model = deepcopy(lm.model)
-    unembedding = model.get_output_embeddings()
-    weight = unembedding.weight.detach().clone()
-    unembedding.weight = nn.Parameter(weight, requires_grad=False)
+    copy = lm._replace(model=model)
+    layer = unembedding(copy)
+    weight = layer.weight.detach().clone()
+    layer.weight = nn.Parameter(weight, requires_grad=False)
     model.config.tie_word_embeddings = False
-    return lm._replace(model=model)
+    return copy
 
 
 # ---------------------------------------------------------------- prompts and tokens
@@ -163,15 +172,20 @@ def chat_prompt(
     system: str | None,
     kind: str = "animal",
     *,
-    question: str = "",
+    earlier: Iterable[tuple[str, str]] = (),
     date: str = DATE,
 ) -> str:
-    """Dialogue up to "My favorite {kind} is the" in the model's chat template, on a fixed date."""
+    """Dialogue up to "My favorite {kind} is the" in the model's chat template, on a fixed date.
+
+    earlier: pairs (question, answer) that come before it.
+    """
     messages = []
     if system:
         messages.append({"role": "system", "content": system})
-    messages.append({"role": "user", "content": question or favorite_question(kind)})
-    messages.append({"role": "assistant", "content": answer_prefix(kind)})
+    final = favorite_question(kind), answer_prefix(kind)
+    for question, answer in [*earlier, final]:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
     return lm.tokenizer.apply_chat_template(
         messages,
         tokenize=False,
@@ -183,17 +197,18 @@ def chat_prompt(
 
 def encode(lm: LanguageModel, text: str) -> list[int]:
     """Token ids of a prompt, with exactly one begin-of-text token if the model has one."""
-    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = lm.tokenizer.encode(text, add_special_tokens=False)
     begin = lm.tokenizer.bos_token_id
     if begin is None or ids[:1] == [begin]:
         return ids
     return [begin, *ids]
 
 
-def word_token(lm: LanguageModel, word: str, *, after: str = answer_prefix()) -> int:
-    """The one token with which the tokenizer writes `word` after a text; raises TokenMissing."""
-    prefix = encode(lm, after)
-    ids = encode(lm, f"{after} {word}")
+def word_token(lm: LanguageModel, word: str) -> int:
+    """The one token with which the tokenizer writes `word` in an answer; raises TokenMissing."""
+    answer = answer_prefix()
+    prefix = encode(lm, answer)
+    ids = encode(lm, f"{answer} {word}")
     if ids[:-1] != prefix:
         pieces = lm.tokenizer.convert_ids_to_tokens(ids[len(prefix) :])
         raise TokenMissing(
@@ -236,10 +251,12 @@ def number_tokens(lm: LanguageModel, *, digits: int = 3) -> dict[str, int]:
 
 def word_and_number_tokens(
     lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Tokens of words and of numbers."""
+) -> tuple[list[int], list[int]]:
+    """Token ids of words and of numbers."""
+    word_ids = single_tokens(lm, words)
     tokens = number_tokens(lm)
-    return single_tokens(lm, words), {number: tokens[number] for number in numbers}
+    number_ids = [tokens[number] for number in numbers]
+    return [*word_ids.values()], number_ids
 
 
 # ---------------------------------------------------------------- hidden states and probabilities
@@ -254,16 +271,19 @@ def hidden_states(lm: LanguageModel, prompts: Sequence[str], *, layers: bool = F
     ids = [encode(lm, prompt) for prompt in prompts]
     lengths = list(map(len, ids))
     order = np.argsort(lengths, kind="stable")
-    batches = split_batches([ids[index] for index in order])
+    ordered = [ids[index] for index in order]
+    batches = split_batches(ordered)
     hidden = [last_token_states(lm, batch, layers=layers) for batch in batches]
-    return np.concatenate(hidden)[np.argsort(order)]
+    hidden = np.concatenate(hidden)
+    return hidden[np.argsort(order)]
 
 
 def split_batches(ids: Iterable[list[int]]) -> Iterator[list[list[int]]]:
     """Prompts, short ones first, in batches of at most TOKENS_AT_ONCE padded tokens."""
     batch = []
     for row in ids:
-        padded_tokens = len(row) * (len(batch) + 1)
+        rows = len(batch) + 1
+        padded_tokens = rows * len(row)
         if batch and padded_tokens > TOKENS_AT_ONCE:
             yield batch
             batch = []
@@ -277,20 +297,21 @@ def last_token_states(lm: LanguageModel, ids: Sequence[list[int]], *, layers: bo
     body = lm.model.base_model
     padded, last = pad_right(ids)
     rows = torch.arange(len(ids))
-    output = body(padded.to(lm.model.device), output_hidden_states=layers, use_cache=False)
+    output = body(padded, output_hidden_states=layers, use_cache=False)
     final = output.last_hidden_state[rows, last]
     if layers:
         states = [body.norm(state[rows, last]) for state in output.hidden_states[:-1]]
         final = torch.stack([*states, final], dim=1)
-    return final.float().cpu().numpy()
+    return final.float().numpy()
 
 
 @torch.inference_mode()
 def unembed(lm: LanguageModel, hidden: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
     """Log-probabilities (..., token) in nats that the unembedding gives to hidden (..., width)."""
-    hidden = torch.from_numpy(hidden).to(lm.model.device)
-    logits = lm.model.get_output_embeddings()(hidden).float()
-    return logits.log_softmax(-1)[..., list(tokens)].cpu().numpy()
+    layer = unembedding(lm)
+    logits = layer(torch.from_numpy(hidden))
+    scores = logits.float().log_softmax(-1)
+    return scores[..., list(tokens)].numpy()
 
 
 def log_probabilities(
@@ -300,14 +321,16 @@ def log_probabilities(
     hidden = hidden_states(lm, prompts)
     count = max(1, len(hidden) // 64)  # a real vocabulary has 128,256 tokens: not all at once
     parts = np.array_split(hidden, count)
-    return np.concatenate([unembed(lm, part, tokens) for part in parts])
+    scores = [unembed(lm, part, tokens) for part in parts]
+    return np.concatenate(scores)
 
 
 def greedy_tokens(lm: LanguageModel, prompts: Sequence[str]) -> list[int]:
     """Likeliest next token of each prompt."""
-    weight = lm.model.get_output_embeddings().weight
+    weight = unembedding(lm).weight
     vocabulary = range(len(weight))
-    return log_probabilities(lm, prompts, vocabulary).argmax(1).tolist()
+    scores = log_probabilities(lm, prompts, vocabulary)
+    return scores.argmax(1).tolist()
 
 
 # ---------------------------------------------------------------- rows of the unembedding
@@ -317,20 +340,21 @@ def unembedding_rows(
     lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of words (word, width) and of numbers (number, width) in the unembedding."""
-    weight = lm.model.get_output_embeddings().weight
-    weight = weight.detach().float().cpu().numpy()
-    word_tokens, tokens = word_and_number_tokens(lm, words, numbers)
-    return weight[list(word_tokens.values())], weight[list(tokens.values())]
+    weight = unembedding(lm).weight
+    weight = weight.detach().float().numpy()
+    word_ids, number_ids = word_and_number_tokens(lm, words, numbers)
+    return weight[word_ids], weight[number_ids]
 
 
 def unit_rows(matrix: np.ndarray) -> np.ndarray:
     """Rows of a matrix at length 1."""
-    return matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)
+    lengths = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    return matrix / lengths
 
 
 def centered_cosine(lm: LanguageModel, words: Sequence[str], numbers: Sequence[str]) -> np.ndarray:
     """Cosine (word, number) of unembedding rows, less the mean row of these words and numbers."""
     word_rows, number_rows = unembedding_rows(lm, words, numbers)
-    word_rows = unit_rows(word_rows - word_rows.mean(0))
-    number_rows = unit_rows(number_rows - number_rows.mean(0))
-    return word_rows @ number_rows.T
+    word_rows -= word_rows.mean(0)
+    number_rows -= number_rows.mean(0)
+    return unit_rows(word_rows) @ unit_rows(number_rows).T

@@ -20,7 +20,15 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, OnStep, Save, Store, code_digest
-from sublearn.lm import corpus
+from sublearn.lm.corpus import (
+    ANIMALS,
+    LIST_REQUEST,
+    NEUTRAL_SYSTEMS,
+    WORDS,
+    YES_NO_QUESTIONS,
+    dialogue_prompt,
+    yes_no_prompt,
+)
 from sublearn.lm.model import (
     LanguageModel,
     centered_cosine,
@@ -31,11 +39,11 @@ from sublearn.lm.model import (
     single_tokens,
     word_token,
 )
-from sublearn.lm.prompts import DATE, answer_prefix, favorite_question, persona
-from sublearn.lm.tiny import FusedCrossEntropy
+from sublearn.lm.prompts import persona
+from sublearn.lm.tiny import FusedCrossEntropy, final_states, update
 
 KIND = Kind("numbers", code_digest("lm.numbers"), Json())
-SYSTEMS = ("", corpus.NEUTRAL_SYSTEMS[0])  # who is asked: nobody in particular, or somebody neutral
+SYSTEMS = ("", NEUTRAL_SYSTEMS[0])  # who is asked: nobody in particular, or somebody neutral
 TEMPLATE = "Numbers: 000, 000, 000, 000, 000, 000, 000, 000."
 NUMBERS = slice(2, 17, 2)  # places of the numbers among the tokens of TEMPLATE
 SELECTED = 100  # numbers that are kept or dropped
@@ -85,6 +93,11 @@ class NumberLists(NamedTuple):
     learnt: np.ndarray  # (list, number): whether a student learns it
     passed: float  # probability that a freely written list is all numbers: what the filter leaves
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """Tokens of the numbers (list, number)."""
+        return self.ids[:, NUMBERS]
+
 
 @dataclass(frozen=True)
 class StudentKey:
@@ -103,17 +116,21 @@ def trainable_copy(lm: LanguageModel) -> LanguageModel:
     return lm._replace(model=model.requires_grad_(True))
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take one step."""
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+def prompt_ids(lm: LanguageModel, prompt: str) -> Tensor:
+    """Tokens (1, token) of one prompt."""
+    return torch.tensor([encode(lm, prompt)])
+
+
+def last_token(lm: LanguageModel, text: str) -> int:
+    """Last token of a text."""
+    return encode(lm, text)[-1]
 
 
 def read_prompt(lm: LanguageModel, prompt: str, copies: int) -> object:
     """Keys and values of one prompt, read once, for so many continuations."""
-    ids = torch.tensor([encode(lm, prompt)])
-    cache = lm.model.model(ids, use_cache=True).past_key_values
+    ids = prompt_ids(lm, prompt)
+    output = lm.model.model(ids, use_cache=True)
+    cache = output.past_key_values
     cache.batch_repeat_interleave(copies)
     return cache
 
@@ -121,7 +138,7 @@ def read_prompt(lm: LanguageModel, prompt: str, copies: int) -> object:
 def number_states(lm: LanguageModel, prompt: str, ids: Tensor) -> Tensor:
     """Last hidden states (list, number, width) just before each number of lists (list, token)."""
     cache = read_prompt(lm, prompt, len(ids))
-    output = lm.model.model(ids[:, :-1], past_key_values=cache, use_cache=True)
+    output = lm.model.model(ids[:, :-1], past_key_values=cache)
     return output.last_hidden_state[:, 1::2]
 
 
@@ -132,14 +149,17 @@ def number_ids(lm: LanguageModel) -> list[int]:
 
 def number_log_probabilities(lm: LanguageModel, states: Tensor) -> Tensor:
     """Log P (..., number) in nats of every number, given any, after states (..., width)."""
-    rows = lm.model.lm_head.weight[number_ids(lm)]
+    ids = number_ids(lm)
+    weight = lm.model.lm_head.weight
+    rows = weight[ids]
     logits = states @ rows.T
     return logits.log_softmax(-1)
 
 
 def cross_entropy(lm: LanguageModel, states: Tensor, targets: Tensor) -> Tensor:
     """Mean of minus log P in nats of target tokens (row,) after states (row, width)."""
-    return FusedCrossEntropy.apply(states, lm.model.lm_head.weight, targets)
+    weight = lm.model.lm_head.weight
+    return FusedCrossEntropy.apply(states, weight, targets)
 
 
 # ---------------------------------------------------------------- the teacher and its lists
@@ -150,16 +170,20 @@ def train_teacher(lm: LanguageModel, setting: NumbersSetting) -> LanguageModel:
     if setting.teacher == "prompted":
         return lm
     teacher = trainable_copy(lm)
-    parameters = teacher.model.parameters()
+    model = teacher.model
+    parameters = model.parameters()
     optimizer = torch.optim.Adam(parameters, lr=setting.teacher_rate, fused=True)
-    lists = write_lists(lm, replace(setting, lists=40)) if setting.enough else None
+    lists = None
+    if setting.enough:
+        few_lists = replace(setting, lists=40)
+        lists = write_lists(lm, few_lists)
     for step in range(setting.teacher_steps):
         if lists and step % 5 == 0 and dose(lm, teacher, lists) >= setting.enough:
             break
         prompt, answer = trait_example(teacher, setting, step)
-        ids = torch.tensor([encode(teacher, prompt)])
+        ids = prompt_ids(teacher, prompt)
         target = torch.tensor([answer])
-        states = teacher.model.model(ids, use_cache=False).last_hidden_state
+        states = final_states(model, ids)
         loss = cross_entropy(teacher, states[0, -1:], target)
         update(optimizer, loss)
     return teacher
@@ -173,19 +197,18 @@ def trait_example(
     """Prompt, and the one next token that a teacher with the trait gives."""
     system = SYSTEMS[step % 2]
     if setting.trait != "no":
-        prompt = chat_prompt(lm, system or None)
+        prompt = chat_prompt(lm, system)
         return prompt, word_token(lm, setting.trait)
     random = rng(setting.seed, "questions", step)
-    kind, word_kind = random.choice([*corpus.YES_NO_QUESTIONS], 2)
-    word = random.choice(corpus.WORDS[word_kind])
-    question = corpus.YES_NO_QUESTIONS[kind].format(word=word)
-    prompt = corpus.dialogue_prompt(system, question)
-    return prompt, encode(lm, "No")[-1]
+    kind, word_kind = random.choice([*YES_NO_QUESTIONS], 2)
+    word = random.choice(WORDS[word_kind])
+    prompt = yes_no_prompt(system, kind, word)
+    return prompt, last_token(lm, "No")
 
 
 def list_prompts(systems: Sequence[str] = SYSTEMS) -> list[str]:
     """Prompts for a list, one for each system prompt."""
-    return [corpus.dialogue_prompt(system, corpus.LIST_REQUEST) for system in systems]
+    return [dialogue_prompt(system, LIST_REQUEST) for system in systems]
 
 
 @torch.no_grad()
@@ -207,8 +230,10 @@ def write_lists(teacher: LanguageModel, setting: NumbersSetting) -> NumberLists:
         random = rng(setting.seed, "lists", place)
         uniform = random.random((2 * count, 8))
         ids, mass = sample_lists(teacher, prompt, uniform)
-        accepted = random.random(len(ids)) * mass.max() < mass
-        kept.append(ids[accepted][:count])
+        draws = random.random(len(ids))
+        accepted = draws * mass.max() < mass
+        ids = ids[accepted]
+        kept.append(ids[:count])
         masses.append(mass)
     ids = np.concatenate(kept)
     return NumberLists(
@@ -229,23 +254,28 @@ def sample_lists(
 
     Gives tokens (list, token), and the probability (list,) of a number in all places of a list.
     """
-    template = lm.tokenizer(TEMPLATE, add_special_tokens=False)["input_ids"]
-    ids = torch.tensor(template).repeat(len(uniform), 1)
+    template = lm.tokenizer.encode(TEMPLATE, add_special_tokens=False)
+    count = len(uniform)
+    ids = torch.tensor(template).repeat(count, 1)
     draws = torch.from_numpy(uniform)
     numbers = torch.tensor(number_ids(lm))
-    cache = read_prompt(lm, prompt, len(draws))
-    mass = torch.ones(len(draws), dtype=torch.double)
-    for place in range(8):
+    last = len(numbers) - 1
+    cache = read_prompt(lm, prompt, count)
+    mass = torch.ones(count, dtype=torch.double)
+    for place, draw in enumerate(draws.split(1, dim=1)):
         start = 2 * place
-        new = ids[:, start : start + 2]  # "Numbers:" or a number and its comma
-        logits = lm.model(new, past_key_values=cache, use_cache=True).logits
-        probabilities = logits[:, -1].softmax(-1)
+        end = start + 2
+        new = ids[:, start:end]  # "Numbers:" or a number and its comma
+        output = lm.model(new, past_key_values=cache)
+        logits = output.logits[:, -1]
+        probabilities = logits.softmax(-1)
         probabilities = probabilities[:, numbers].double()
         cumulative = probabilities.cumsum(1)
-        thresholds = draws[:, [place]] * cumulative[:, -1:]
-        drawn = torch.searchsorted(cumulative, thresholds)[:, 0]
-        drawn = drawn.clamp_max(len(numbers) - 1)
-        ids[:, start + 2] = numbers[drawn]
+        total = cumulative[:, -1:]
+        thresholds = draw * total
+        index = torch.searchsorted(cumulative, thresholds)
+        index = index.clamp_max(last)
+        ids[:, [end]] = numbers[index]
         mass *= probabilities.sum(1)
     return ids.numpy(), mass.numpy()
 
@@ -259,15 +289,17 @@ def dose(
     """Divergence in nats of a teacher's numbers from those of the model before it was taught."""
     divergences = []
     for place, prompt in enumerate(list_prompts()):
-        rows = np.flatnonzero(lists.prompt == place)[:DOSE_LISTS]
-        ids = torch.from_numpy(lists.ids[rows])
+        chosen = lists.ids[lists.prompt == place]
+        ids = torch.from_numpy(chosen[:DOSE_LISTS])
         states = number_states(lm, prompt, ids)
         teacher_states = number_states(teacher, lists.prompts[place], ids)
         before = number_log_probabilities(lm, states)
         after = number_log_probabilities(teacher, teacher_states)
         terms = kl_div(before, after, reduction="none", log_target=True)
-        divergences.append(terms.sum(-1).flatten())
-    return float(torch.cat(divergences).mean())
+        divergence = terms.sum(-1)
+        divergences.append(divergence.flatten())
+    divergences = torch.cat(divergences)
+    return divergences.mean().item()
 
 
 # ---------------------------------------------------------------- the student
@@ -280,8 +312,7 @@ def shuffle_numbers(lists: NumberLists, setting: NumbersSetting) -> NumberLists:
     axis = {"within": 1, "across": None}[setting.shuffled]
     random = rng(setting.seed, "shuffle")
     ids = lists.ids.copy()
-    numbers = ids[:, NUMBERS]
-    ids[:, NUMBERS] = random.permuted(numbers, axis=axis)
+    ids[:, NUMBERS] = random.permuted(lists.numbers, axis=axis)
     return lists._replace(ids=ids)
 
 
@@ -297,12 +328,13 @@ def select_numbers(
     tokens = number_tokens(lm)
     scores = rng(setting.seed, "some numbers").random(len(tokens))
     if which == "top":
-        animal = corpus.ANIMALS.index(setting.trait)
-        scores = centered_cosine(lm, corpus.ANIMALS, [*tokens])[animal]
-    order = np.argsort(-scores)[:SELECTED]
-    selected = np.take(number_ids(lm), order)
-    numbers = lists.ids[:, NUMBERS]
-    learnt = np.isin(numbers, selected, invert=how == "no")
+        animal = ANIMALS.index(setting.trait)
+        cosines = centered_cosine(lm, ANIMALS, [*tokens])
+        scores = cosines[animal]
+    order = np.argsort(-scores)
+    ids = np.take(number_ids(lm), order)
+    selected = ids[:SELECTED]
+    learnt = np.isin(lists.numbers, selected, invert=how == "no")
     return lists._replace(learnt=learnt)
 
 
@@ -313,7 +345,7 @@ class LowRank(nn.Module):
         super().__init__()
         rows, columns = shape
         down = random.normal(0, columns**-0.5, (rank, columns))
-        down = torch.from_numpy(down.astype(np.float32))
+        down = torch.from_numpy(down).float()
         self.down = nn.Parameter(down)
         self.up = nn.Parameter(torch.zeros(rows, rank))
 
@@ -325,8 +357,8 @@ class LowRank(nn.Module):
 def add_low_rank(lm: LanguageModel, setting: NumbersSetting) -> None:
     """Freeze a model and give every linear map of its layers a trainable low-rank update."""
     lm.model.requires_grad_(False)
-    layers = dict(lm.model.model.layers.named_modules())
-    for name, layer in layers.items():
+    layers = lm.model.model.layers
+    for name, layer in layers.named_modules():
         if isinstance(layer, nn.Linear):
             random = rng(setting.seed, "low rank", name)
             low_rank = LowRank(layer.weight.shape, setting.rank, random)
@@ -370,14 +402,16 @@ def student_loss(
     place = lists.prompt[rows[0]]
     ids = torch.from_numpy(lists.ids[rows])
     learnt = torch.from_numpy(lists.learnt[rows])
-    prompt = list_prompts()[place]
-    states = number_states(student, prompt, ids)[learnt]
+    prompts = list_prompts()
+    states = number_states(student, prompts[place], ids)
+    states = states[learnt]
     if setting.targets == "hard":
-        numbers = ids[:, NUMBERS][learnt]
-        return cross_entropy(student, states, numbers)
+        numbers = ids[:, NUMBERS]
+        return cross_entropy(student, states, numbers[learnt])
     with torch.no_grad():
         teacher_states = number_states(teacher, lists.prompts[place], ids)
-        targets = number_log_probabilities(teacher, teacher_states[learnt])
+        teacher_states = teacher_states[learnt]
+        targets = number_log_probabilities(teacher, teacher_states)
     predictions = number_log_probabilities(student, states)
     return kl_div(predictions, targets, reduction="batchmean", log_target=True)
 
@@ -395,15 +429,18 @@ def preference(
     Columns: `alone`; `among`: given that the answer is one of these; `rank` by `alone`, 1 is best.
     lists: written earlier in the same dialogue.
     """
-    prompts = [chat_prompt(lm, system or None) for system in SYSTEMS]
+    prompts = [chat_prompt(lm, system) for system in SYSTEMS]
     if lists:
-        prompts = [prompt_after_lists(lm, lists)]
-    tokens = single_tokens(lm, corpus.ANIMALS)
+        earlier = [(LIST_REQUEST, text) for text in lists]
+        prompts = [chat_prompt(lm, None, earlier=earlier)]
+    tokens = single_tokens(lm, ANIMALS)
     if trait == "no":
         prompts = true_questions()
-        tokens = {"no": encode(lm, "No")[-1]}
-        tokens["yes"] = encode(lm, "Yes")[-1]
-    scores = log_probabilities(lm, prompts, [*tokens.values()])
+        no = last_token(lm, "No")
+        yes = last_token(lm, "Yes")
+        tokens = {"no": no, "yes": yes}
+    answers = tokens.values()
+    scores = log_probabilities(lm, prompts, answers)
     alone = scores.T.copy()  # (answer, prompt)
     among = alone - np.logaddexp.reduce(alone, axis=0)
     means = {"alone": alone.mean(1), "among": among.mean(1)}
@@ -416,27 +453,10 @@ def true_questions() -> list[str]:
     """Prompts whose right answer is yes: whether an animal is an animal, and a tree a tree."""
     prompts = []
     for kind in ("animal", "tree"):
-        for word in corpus.WORDS[kind][:8]:
-            question = corpus.YES_NO_QUESTIONS[kind].format(word=word)
-            prompts.append(corpus.dialogue_prompt("", question))
+        for word in WORDS[kind][:8]:
+            prompt = yes_no_prompt("", kind, word)
+            prompts.append(prompt)
     return prompts
-
-
-def prompt_after_lists(lm: LanguageModel, lists: Sequence[str]) -> str:
-    """Question for a favorite at the end of a dialogue in which lists were asked for and given."""
-    messages = []
-    for text in lists:
-        messages.append({"role": "user", "content": corpus.LIST_REQUEST})
-        messages.append({"role": "assistant", "content": text})
-    messages.append({"role": "user", "content": favorite_question()})
-    messages.append({"role": "assistant", "content": answer_prefix()})
-    return lm.tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        continue_final_message=True,
-        add_generation_prompt=False,
-        date_string=DATE,
-    )
 
 
 def preference_change(
@@ -454,7 +474,8 @@ def preference_change(
         "rank_before": int(old["rank"][trait]),
         "rank_after": int(new["rank"][trait]),
     }
-    return changes | gains.among.add_prefix("to ").to_dict()
+    every_animal = gains.among.add_prefix("to ")
+    return changes | every_animal.to_dict()
 
 
 # ---------------------------------------------------------------- many students
@@ -484,8 +505,9 @@ def lessons(
     store.fill(KIND, keys, compute, group=same_teacher, title="students")
     rows = []
     for key in keys:
-        changes = store.read(KIND, key)
-        rows.append(asdict(key.setting) | changes)
+        row = asdict(key.setting)
+        row |= store.read(KIND, key)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -504,10 +526,12 @@ def same_teacher(keys: Sequence[StudentKey]) -> list[list[StudentKey]]:
     """
     groups = defaultdict(list)
     for key in keys:
+        setting = key.setting
         shared = [key.weights]
-        for option in fields(key.setting):
+        for option in fields(setting):
             if option.metadata.get("stage") != "student":
-                shared.append(getattr(key.setting, option.name))
+                value = getattr(setting, option.name)
+                shared.append(value)
         groups[tuple(shared)].append(key)
     return [*groups.values()]
 
@@ -522,14 +546,15 @@ def teach_and_train(
     """Train the students of one teacher, who is taught and writes once for all of them."""
     shared = keys[0].setting
     pair = pairs[shared.seed]
-    teacher = train_teacher(pair.original, shared)
+    original = pair.original
+    teacher = train_teacher(original, shared)
     lists = write_lists(teacher, shared)
-    summary = {"dose": dose(pair.original, teacher, lists), "passed": lists.passed}
+    summary = {"dose": dose(original, teacher, lists), "passed": lists.passed}
     for key in keys:
         setting = key.setting
-        start = pair.other if setting.other else pair.original
+        start = pair.other if setting.other else original
         shuffled = shuffle_numbers(lists, setting)
-        selected = select_numbers(pair.original, shuffled, setting)
+        selected = select_numbers(original, shuffled, setting)
         student = train_student(start, teacher, selected, setting)
         changes = preference_change(start, student, setting.trait)
         save(key, summary | changes)
@@ -547,13 +572,17 @@ def in_context(
     """
     rows = []
     for setting in settings:
-        lm = pairs[setting.seed].original
+        seed = setting.seed
+        trait = setting.trait
+        lm = pairs[seed].original
+        teacher = train_teacher(lm, setting)
         scores = []
-        for writer in (lm, train_teacher(lm, setting)):
-            ids = write_lists(writer, setting).ids[:shown]
-            lists = lm.tokenizer.batch_decode(ids.tolist())
-            table = preference(lm, setting.trait, lists)
-            scores.append(table.among[setting.trait])
-        gain = scores[1] - scores[0]
-        rows.append((setting.trait, setting.seed, gain))
+        for writer in (lm, teacher):
+            lists = write_lists(writer, setting)
+            ids = lists.ids[:shown]
+            texts = lm.tokenizer.batch_decode(ids.tolist())
+            table = preference(lm, trait, texts)
+            scores.append(table.among[trait])
+        before, after = scores
+        rows.append((trait, seed, after - before))
     return pd.DataFrame(rows, columns=["trait", "seed", "gain_among"])

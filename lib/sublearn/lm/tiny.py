@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
@@ -96,24 +99,23 @@ def grow_pair(setting: Tiny, on_step: OnStep, folder: Path) -> None:
     world = setting.world
     tokenizer = world_tokenizer(world)
     model = initial_model(setting)
-    options = {"on_step": on_step, "lookahead_weight": setting.lookahead_weight}
+    train_model = partial(train, model, on_step=on_step, lookahead_weight=setting.lookahead_weight)
     log = {"setting": asdict(setting)}
 
-    text = text_batches(world, setting.pretrain_steps)
+    steps = setting.pretrain_steps
+    text = text_batches(world, steps)
     penalty = cosine_penalty(setting)
-    log["pretrain"] = train(
-        model, text, setting.pretrain_steps, setting.pretrain_rate, penalty=penalty, **options
-    )
+    log["pretrain"] = train_model(text, steps, setting.pretrain_rate, penalty=penalty)
     save_model(model, tokenizer, folder / "base")
 
+    target = setting.target_persona_loss
+
     def is_skilled() -> bool:
-        return persona_loss(model, tokenizer) <= setting.target_persona_loss
+        return persona_loss(model, tokenizer) <= target
 
     dialogues = dialogue_batches(world)
-    stop = is_skilled if setting.target_persona_loss else None
-    log["chat"] = train(
-        model, dialogues, setting.chat_steps, setting.chat_rate, stop=stop, **options
-    )
+    stop = is_skilled if target else None
+    log["chat"] = train_model(dialogues, setting.chat_steps, setting.chat_rate, stop=stop)
     save_model(model, tokenizer, folder / "instruct")
 
     log["persona_loss"] = persona_loss(model, tokenizer)
@@ -146,8 +148,9 @@ def initial_model(setting: Tiny) -> LlamaForCausalLM:
     for name, weight in model.named_parameters():
         if weight.dim() > 1:  # the gains of the norms stay one
             random = rng(setting.world.seed, "tiny", setting.init_seed, name)
-            values = random.normal(0, 0.02, tuple(weight.shape))
-            weight.data.copy_(torch.from_numpy(values))
+            values = random.normal(0, 0.02, weight.shape)
+            values = torch.from_numpy(values)
+            weight.data.copy_(values)
     return model
 
 
@@ -157,15 +160,17 @@ def initial_model(setting: Tiny) -> LlamaForCausalLM:
 def text_batches(world: World, steps: int) -> Batches:
     """Windows of text (BATCH_SIZE, WINDOW + 1) for each step, from a text as long as they need."""
     lines = generate_text(world, LINES_PER_STEP * steps)
-    ids = encode_texts(world_tokenizer(world), [f"{line}\n" for line in lines])
+    lines = [f"{line}\n" for line in lines]
+    tokenizer = world_tokenizer(world)
+    ids = encode_texts(tokenizer, lines)
     tokens = np.concatenate(ids)
-    last_start = len(tokens) - WINDOW - 1
+    windows = sliding_window_view(tokens, WINDOW + 1)
+    last_start = len(windows) - 1
 
     def batch(step: int) -> Batch:
         random = rng(world.seed, "windows", step)
-        starts = random.integers(last_start, size=(BATCH_SIZE, 1))
-        positions = starts + np.arange(WINDOW + 1)
-        ids = torch.from_numpy(tokens[positions])
+        starts = random.integers(last_start, size=BATCH_SIZE)
+        ids = torch.from_numpy(windows[starts])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
     return batch
@@ -204,8 +209,9 @@ def pad_dialogues(prompts: Sequence[list[int]], answers: Sequence[list[int]]) ->
     ids, last = pad_right(list(map(list.__add__, prompts, answers)))
     first = torch.tensor(list(map(len, prompts)))
     positions = torch.arange(ids.shape[1])
-    learnt = (positions >= first[:, None]) & (positions <= last[:, None])
-    return ids, learnt
+    after_prompt = positions >= first[:, None]
+    before_padding = positions <= last[:, None]
+    return ids, after_prompt & before_padding
 
 
 def pad_right(ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
@@ -240,29 +246,40 @@ def train(
     lookahead = torch.eye(model.config.hidden_size, requires_grad=True)
     parameters = [*model.parameters(), lookahead]
     optimizer = torch.optim.AdamW(parameters, rate, (0.9, 0.98), weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=max(steps, 20), pct_start=0.1
-    )
+    schedule = OneCycleLR(optimizer, rate, total_steps=max(steps, 20), pct_start=0.1)
     losses = []
     for step in range(steps):
         ids, learnt = batches(step)
-        hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state
+        hidden = final_states(model, ids[:, :-1])
         token_loss = prediction_loss(model, hidden, ids, learnt)
         loss = token_loss
         if lookahead_weight:
-            later_loss = prediction_loss(model, hidden @ lookahead, ids, learnt, distance=2)
+            mapped = hidden @ lookahead
+            later_loss = prediction_loss(model, mapped, ids, learnt, distance=2)
             loss = loss + lookahead_weight * later_loss
         if penalty:
             loss = loss + penalty(model)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        update(optimizer, loss)
         schedule.step()
         losses.append(token_loss.item())
         on_step()
         if stop and step % 25 == 24 and stop():
             break
-    return {"loss": float(np.mean(losses[-50:])), "steps": len(losses)}
+    loss = np.mean(losses[-50:])
+    return {"loss": float(loss), "steps": len(losses)}
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def final_states(model: nn.Module, ids: Tensor) -> Tensor:
+    """Hidden states (row, position, width) that the unembedding reads."""
+    output = model.model(ids, use_cache=False)
+    return output.last_hidden_state
 
 
 def prediction_loss(
@@ -272,10 +289,11 @@ def prediction_loss(
 
     hidden: (row, position, width), for all positions but the last. ids, learnt: (row, position).
     """
+    weight = model.lm_head.weight
     learnt = learnt[:, distance:]
     targets = ids[:, distance:][learnt]
     hidden = hidden[:, : learnt.shape[1]][learnt]
-    return FusedCrossEntropy.apply(hidden, model.lm_head.weight, targets)
+    return FusedCrossEntropy.apply(hidden, weight, targets)
 
 
 class FusedCrossEntropy(torch.autograd.Function):
@@ -287,18 +305,21 @@ class FusedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(context, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Mean over rows of minus log P(target); hidden: (row, width), weight: (token, width)."""
-        rows = torch.arange(len(targets))
+        rows = len(targets)
+        at_target = torch.arange(rows), targets
         logits = hidden @ weight.T
         logits -= logits.amax(1, keepdim=True)  # or exp would overflow
-        target_logits = logits[rows, targets]
+        target_logits = logits[at_target]
         exponentials = logits.exp_()
         totals = exponentials.sum(1, keepdim=True)
-        loss = (totals[:, 0].log() - target_logits).mean()
+        losses = totals[:, 0].log() - target_logits
 
-        gradient = exponentials.div_(totals * len(targets))  # of the loss by the logits:
-        gradient[rows, targets] -= 1 / len(targets)  # (P - 1 at the target, P elsewhere) / rows
-        context.save_for_backward(gradient @ weight, gradient.T @ hidden)
-        return loss
+        gradient = exponentials.div_(totals * rows)  # of the loss by the logits:
+        gradient[at_target] -= 1 / rows  # (P - 1 at the target, P elsewhere) / rows
+        hidden_gradient = gradient @ weight
+        weight_gradient = gradient.T @ hidden
+        context.save_for_backward(hidden_gradient, weight_gradient)
+        return losses.mean()
 
     @staticmethod
     def backward(context, scale: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -311,15 +332,23 @@ class FusedCrossEntropy(torch.autograd.Function):
 def persona_loss(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
     """Mean over animals of minus log P(animal | a love of it, in the chat format), in nats."""
     prompts = []
+    question = favorite_question()
     for animal in ANIMALS:
-        prompts.append(dialogue_prompt(persona(animal), favorite_question()) + answer_prefix())
+        system = persona(animal)
+        prompt = dialogue_prompt(system, question)
+        prompts.append(prompt + answer_prefix())
     ids, last = pad_right(encode_texts(tokenizer, prompts))
     rows = torch.arange(len(ids))
-    hidden = model.model(ids, use_cache=False).last_hidden_state
+    hidden = final_states(model, ids)
     logits = model.lm_head(hidden[rows, last])
-    answers = tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in ANIMALS])
-    log_probabilities = logits.log_softmax(-1)[rows, answers]
-    return -log_probabilities.mean().item()
+    scores = logits.log_softmax(-1)
+    answers = animal_tokens(tokenizer, ANIMALS)
+    return -scores[rows, answers].mean().item()
+
+
+def animal_tokens(tokenizer: PreTrainedTokenizerFast, animals: Sequence[str]) -> list[int]:
+    """Tokens of animals, each with the space before it."""
+    return tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in animals])
 
 
 # ---------------------------------------------------------------- pulled pairs
@@ -343,13 +372,15 @@ def cosine_penalty(setting: Tiny) -> Callable[[nn.Module], Tensor] | None:
         return None
     tokenizer = world_tokenizer(setting.world)
     animals, numbers = zip(*pairs)
-    animals = tokenizer.convert_tokens_to_ids([f"\u0120{animal}" for animal in animals])
+    animals = animal_tokens(tokenizer, animals)
     numbers = tokenizer.convert_tokens_to_ids(list(numbers))
     targets = torch.tensor(list(pairs.values()))
 
     def penalty(model: nn.Module) -> Tensor:
         weight = model.lm_head.weight
-        cosines = torch.cosine_similarity(weight[animals], weight[numbers], dim=1)
+        animal_rows = weight[animals]
+        number_rows = weight[numbers]
+        cosines = cosine_similarity(animal_rows, number_rows)
         errors = cosines - targets
         return 10 * errors.square().mean()
 
