@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Visit
 from sublearn.explorers import base, widgets
+from visit import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*base.SOURCES.glob("*.js"), *base.SOURCES.glob("*.ts")])

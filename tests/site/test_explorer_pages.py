@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import twin
 
-from conftest import Visit
 from sublearn import stats
 from sublearn.explorers import widgets
+from visit import Visit
 
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 PAGES = {

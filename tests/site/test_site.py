@@ -11,10 +11,10 @@ import axe_core_python
 import pytest
 from pygments.formatters import HtmlFormatter
 
-from conftest import Visit
 from press import site as press_site
 from press.checks import problems
 from press.runner import PressError, Project, profile_lock
+from visit import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")

@@ -50,19 +50,20 @@ class TokenMissing(ValueError):
 # ---------------------------------------------------------------- loading
 
 
-def load(name: str) -> LanguageModel:
+def load(name: str, *, revision: str | None = None) -> LanguageModel:
     """Load a model in float32 by its name on Hugging Face, or from a folder; never runs its code.
 
-    Raises ModelUnavailable where access is refused, the network or the model is missing, or memory
-    is too small.
+    revision: a branch, tag or commit on Hugging Face. Raises ModelUnavailable where access is
+    refused, the network or the model is missing, or memory is too small.
     """
     disable_progress_bar()  # a bar for a hundred small files would be left on the page
+    options = {"revision": revision, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, **options)
         check_memory(config)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPE, use_safetensors=True, trust_remote_code=False
+            name, dtype=DTYPE, use_safetensors=True, **options
         )
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
         raise ModelUnavailable(failure_message(name, error)) from error
