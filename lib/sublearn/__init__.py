@@ -3,7 +3,7 @@
 A room imports only from those named before it, and nets and lm never meet; within a room, a
 module imports only from modules to its left.
 
-core: rng > machine > store
+core: rng > machine > cluster > store
 nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment
 lm: prompts > corpus > tiny > model > entanglement > interventions > numbers
 theory > stats

@@ -126,8 +126,8 @@ def test_a_stored_value_says_what_it_is(tmp_path):
 
 
 def test_jobs_can_be_pickled(tmp_path):
-    save = partial(Store(tmp_path).write, SQUARES)
-    job = pickle.loads(pickle.dumps(partial(run_job, compute=square, save=save)))
+    job = partial(run_job, compute=square, store=Store(tmp_path), kind=SQUARES)
+    job = pickle.loads(pickle.dumps(job))
     job([Key(5)], int)
     assert Store(tmp_path).read(SQUARES, Key(5)) == 25
 

@@ -22,7 +22,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from sublearn.core import machine
+from sublearn.core import cluster, machine
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "lib" / "sublearn"
@@ -273,11 +273,19 @@ class Store:
         missing = [key for key in dict.fromkeys(keys) if self.read(kind, key) is None]
         groups = group(missing) if group else [[key] for key in missing]
         groups = sorted(groups, key=steps, reverse=True)
-        job = partial(run_job, compute=compute, save=partial(self.write, kind))
+        job = partial(run_job, compute=compute, store=self, kind=kind)
         total = sum(steps(keys) for keys in groups)
-        machine.parallel_map(job, groups, total=total, title=title)
+        cluster.parallel_map(job, groups, total=total, title=title)
 
 
-def run_job(keys: list[Key], on_step: OnStep, *, compute: Callable[..., None], save: Save) -> None:
-    """Compute one group of keys on a worker."""
-    compute(keys, save, on_step)
+def run_job(
+    keys: list[Key],
+    on_step: OnStep,
+    *,
+    compute: Callable[[list[Key], Save, OnStep], None],
+    store: Store,
+    kind: Kind,
+) -> None:
+    """Compute a group of keys on a worker, unless one did that meanwhile, or before it died."""
+    if any(store.read(kind, key) is None for key in keys):
+        compute(keys, partial(store.write, kind), on_step)
