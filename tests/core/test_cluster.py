@@ -64,7 +64,7 @@ class Cluster:
         self.file = folder / "scheduler.json"
         self.processes = [self.start("scheduler", "--port", "0", "--no-dashboard")]
         self.processes += [
-            self.start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+            self.start("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
             for _ in range(workers)
         ]
         wait_until(self.file.exists)
@@ -75,7 +75,8 @@ class Cluster:
     def start(self, *arguments):
         tests = Path(__file__).parents[1]  # workers import what a job calls
         environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests / 'core'}"}
-        command = [sys.executable, "-m", "dask", *arguments, "--scheduler-file", str(self.file)]
+        command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1"]
+        command += ["--scheduler-file", str(self.file)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, env=environment, **quiet)
 
@@ -83,6 +84,11 @@ class Cluster:
         for process in self.processes:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    monkeypatch.setenv("SUBLIMINAL_PRECISION", "float32")
 
 
 @pytest.fixture
@@ -148,12 +154,13 @@ def test_a_scheduler_that_goes_away_gives_one_sentence_and_loses_nothing_finishe
 def test_no_scheduler_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setenv("SUBLIMINAL_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(
-        ClusterError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1: start one, or unset"
+        ClusterError,
+        match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1: start one, or unset",
     ):
         parallel_map(print, [1])
 
 
-def test_a_worker_of_another_number_type_is_refused(monkeypatch, cluster):
+def test_a_worker_of_another_number_type_is_refused(float32, cluster, monkeypatch):
     monkeypatch.setenv(
         "SUBLIMINAL_PRECISION", "bfloat16"
     )  # of this process; the workers began before
