@@ -346,21 +346,26 @@ def run(project: Project, *, jobs: int = 1, **request) -> bool:
 
 @contextmanager
 def profile_lock(project: Project) -> Iterator[None]:
-    """Hold the profile's lock, which a killed process gives back, and clear what that one left."""
+    """Hold the profile's lock, and clear what a killed process left, which gives the lock back.
+
+    While another process holds it, this one says so and waits.
+    """
     staging = project.private("staging")
     try:
         staging.mkdir(parents=True, exist_ok=True)
         lock = project.private("lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        message = f"another runner is at work on profile {project.profile!r}; wait for it"
-        raise PressError(message) from None
     except OSError as error:
         message = f"{staging} cannot be written ({error.strerror}); make {project.root} writable"
         raise PressError(message) from None
     with lock:
-        shutil.rmtree(staging)
-        staging.mkdir()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another build of profile {project.profile!r} is at work: waiting for it.")
+            sys.stdout.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
         yield
 
 

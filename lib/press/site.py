@@ -68,17 +68,22 @@ def build(project: Project) -> Path:
     folder = project.root / "_build"
     html = folder / ("html" if project.profile == "laptop" else f"{project.profile}/html")
     stamp = html.parent / "site.digest"
-    digest = inputs_digest(project)
-    if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
-        return html
+    last = html.with_name("html.last")  # the good site while another takes its place
     with profile_lock(project):
+        if last.exists() and not html.exists():
+            last.rename(html)
+        digest = inputs_digest(project)
+        if (html / "index.html").exists() and stamp.exists() and stamp.read_text() == digest:
+            return html
         built = build_aside(project)
         stamp.unlink(missing_ok=True)
         html.parent.mkdir(exist_ok=True)
+        shutil.rmtree(last, ignore_errors=True)
         if html.exists():
-            html.rename(built.with_name("replaced"))
+            html.rename(last)
         built.rename(html)
         stamp.write_text(digest)
+        shutil.rmtree(last, ignore_errors=True)
         shutil.rmtree(project.private("staging"))
     return html
 

@@ -525,8 +525,6 @@ def test_killed_in_the_middle_it_leaves_no_kernel_and_resumes(tmp_path):
         runner.run(runner.Project(Path({str(project.root)!r}), 'smoke'))"
     process, pid = subprocess.Popen([sys.executable, "-c", code]), project.root / "pid"
     wait_until(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
-    with pytest.raises(runner.PressError, match="another runner is at work on profile 'smoke'"):
-        runner.run(project)
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not alive(int(pid.read_text())))
@@ -537,13 +535,29 @@ def test_killed_in_the_middle_it_leaves_no_kernel_and_resumes(tmp_path):
     assert [path.name for path in project.executed("").parent.iterdir()] == ["01_good.ipynb"]
 
 
+def test_a_second_build_says_that_it_waits_and_then_finds_all_done(tmp_path):
+    project = make_project(tmp_path / "project", n01_good=WAITS)
+    code = f"from press import runner; from pathlib import Path; \
+        print(runner.run(runner.Project(Path({str(project.root)!r}), 'smoke')))"
+    command, pipe = [sys.executable, "-c", code], {"stdout": subprocess.PIPE, "text": True}
+    first, pid = subprocess.Popen(command, **pipe), project.root / "pid"
+    wait_until(lambda: first.poll() is not None or (pid.exists() and pid.read_text()))
+    second = subprocess.Popen(command, **pipe)
+    assert second.stdout.readline() == "Another build of profile 'smoke' is at work: waiting for it.\n"
+    (project.root / "go").touch()
+    assert first.communicate()[0].endswith("True\n")
+    assert second.communicate()[0] == "01_good  up to date\nTrue\n"
+
+
 def test_the_lock_of_one_profile_leaves_the_others_free(tmp_path):
     project = make_project(tmp_path / "project", n01_good=GOOD)
-    with runner.profile_lock(project), runner.profile_lock(runner.Project(project.root, "laptop")):
-        with pytest.raises(runner.PressError), runner.profile_lock(project):
-            pass
-        with project.private("lock").open("w") as lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (
+        runner.profile_lock(project),
+        runner.profile_lock(runner.Project(project.root, "laptop")),
+        project.private("lock").open("w") as lock,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with runner.profile_lock(project):
         pass
 

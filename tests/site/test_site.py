@@ -3,6 +3,7 @@
 import json
 import re
 import sysconfig
+import threading
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from pygments.formatters import HtmlFormatter
 
 from press import site as press_site
 from press.checks import problems
-from press.runner import PressError, Project, profile_lock
+from press.runner import Project, profile_lock
 from visit import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,12 +224,39 @@ def test_a_good_site_stays_until_the_next_one_is_good(project, builds):
     assert (html / "index.html").read_text() == "<p>One</p><p>3</p>"
 
 
-def test_only_one_press_builds_a_site_at_a_time(project, builds):
-    with (
-        profile_lock(Project(project.root)),
-        pytest.raises(PressError, match="another runner is at work"),
-    ):
+def test_a_build_killed_between_two_sites_leaves_the_good_one(project, builds, monkeypatch):
+    html = press_site.build(Project(project.root))
+    (project.root / "_toc.yml").write_text("new")
+    rename = Path.rename
+
+    def killed(path, target):
+        if target == html:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
         press_site.build(Project(project.root))
+    assert not html.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(press_site, "build_aside", lambda project: pytest.fail("killed again"))
+    with pytest.raises(pytest.fail.Exception):
+        press_site.build(Project(project.root))
+    assert (html / "index.html").exists()
+
+
+def test_only_one_press_builds_a_site_at_a_time(project, builds, capsys):
+    done = threading.Event()
+
+    def build():
+        press_site.build(Project(project.root))
+        done.set()
+
+    with profile_lock(Project(project.root)):
+        threading.Thread(target=build).start()
+        assert not done.wait(0.5)
+    assert done.wait(60)
+    assert "Another build of profile 'laptop' is at work: waiting" in capsys.readouterr().out
 
 
 THEMES = [
