@@ -535,6 +535,30 @@ def test_killed_in_the_middle_it_leaves_no_kernel_and_resumes(tmp_path):
     assert [path.name for path in project.executed("").parent.iterdir()] == ["01_good.ipynb"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_an_interrupt_ends_it_soon_says_what_is_kept_and_leaves_no_kernel(tmp_path):
+    project = make_project(tmp_path / "project", n01_good=WAITS)
+    code = f"""if True:
+        import sys
+        from functools import partial
+        from pathlib import Path
+        from press import site
+        site.Project = partial(site.Project, Path({str(project.root)!r}))
+        sys.argv = ["press", "book", "--profile", "smoke"]
+        sys.exit(site.main())"""
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process, pid = subprocess.Popen([sys.executable, "-c", code], **pipe), project.root / "pid"
+    wait_until(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
+    process.send_signal(signal.SIGINT)
+    shown, _ = process.communicate(timeout=60)
+    assert shown.splitlines()[-1] == (
+        "Stopped; what is finished is kept, and the next run goes on from there."
+    )
+    assert "Traceback" not in shown
+    assert process.returncode == 130
+    wait_until(lambda: not alive(int(pid.read_text())))
+
+
 def test_a_second_build_says_that_it_waits_and_then_finds_all_done(tmp_path):
     project = make_project(tmp_path / "project", n01_good=WAITS)
     code = f"from press import runner; from pathlib import Path; \
