@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -547,10 +548,15 @@ def test_an_interrupt_ends_it_soon_says_what_is_kept_and_leaves_no_kernel(tmp_pa
         sys.argv = ["press", "book", "--profile", "smoke"]
         sys.exit(site.main())"""
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process, pid = subprocess.Popen([sys.executable, "-c", code], **pipe), project.root / "pid"
-    wait_until(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
-    process.send_signal(signal.SIGINT)
-    shown, _ = process.communicate(timeout=60)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    command, pid = [sys.executable, "-c", code], project.root / "pid"
+    with subprocess.Popen(command, preexec_fn=heard, **pipe) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or (pid.exists() and pid.read_text()))
+            process.send_signal(signal.SIGINT)
+            shown, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert shown.splitlines()[-1] == (
         "Stopped; what is finished is kept, and the next run goes on from there."
     )
