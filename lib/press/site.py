@@ -14,6 +14,7 @@ import argparse
 import ast
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -26,7 +27,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from press.checks import problems
-from press.runner import PressError, Project, plan, private_environment, profile_lock, run
+from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
 
@@ -133,6 +134,7 @@ def setup(app) -> None:
     app.add_config_value("executed_profile", profile, "env")
     app.add_directive("explorer", ExplorerDirective)
     app.connect("source-read", swap)
+    app.connect("doctree-read", note_glue)
     app.connect("html-page-context", mend)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", finish, priority=100)  # before the toc's own index.html
@@ -143,17 +145,44 @@ def project_of(app) -> Project:
     return Project(Path(app.srcdir), app.config.executed_profile)
 
 
-def swap(app, docname: str, source: list[str]) -> None:
-    """Put the executed copy in the place of a notebook's source (Sphinx event `source-read`)."""
+def note_copy(app, docname: str) -> Path | None:
+    """The executed copy of a notebook's page, on which the page then depends; None for prose."""
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".ipynb":
-        return
+        return None
     copy = project_of(app).executed(path.stem)
+    app.env.note_dependency(copy)
+    return copy
+
+
+def swap(app, docname: str, source: list[str]) -> None:
+    """Put the executed copy in the place of a notebook's source (Sphinx event `source-read`)."""
+    copy = note_copy(app, docname)
+    if copy is None:
+        return
+    fault = "no executed copy"
     if copy.exists():
         source[0] = copy.read_text(encoding="utf8")
-    else:
+        fault = failure(json.loads(source[0]))
+    if fault:
         cure = f"run `make book PROFILE={app.config.executed_profile}`"
-        log.warning("no executed copy at %s: %s", copy, cure, extra={"location": docname})
+        log.warning("%s at %s: %s", fault, copy, cure, extra={"location": docname})
+
+
+def failure(notebook: dict) -> str:
+    """Which cell of an executed copy raised an error, in words; empty where none did."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        kinds = [output["output_type"] for output in cell.get("outputs", [])]
+        if "error" in kinds or "papermill-error-cell-tag" in tags(cell):
+            return f"cell {number} raised an error in the copy"
+    return ""
+
+
+def note_glue(app, doctree) -> None:
+    """Make a page depend on the copies that it quotes (Sphinx event `doctree-read`)."""
+    for node in doctree.findall():
+        if type(node).__name__ == "PendingGlueReference":
+            note_copy(app, node["refdoc"])
 
 
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:

@@ -105,11 +105,14 @@ def project(tmp_path):
     }
     copy.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}}, cell]}))
     suffix = {"notebooks/01_a": ".ipynb", "book/intro": ".md"}
-    env = SimpleNamespace(doc2path=lambda name: tmp_path / (name + suffix[name]))
+    noted = []
+    env = SimpleNamespace(
+        doc2path=lambda name: tmp_path / (name + suffix[name]), note_dependency=noted.append
+    )
     app = SimpleNamespace(
         srcdir=tmp_path, env=env, config=SimpleNamespace(executed_profile="laptop")
     )
-    return SimpleNamespace(root=tmp_path, copy=copy, app=app)
+    return SimpleNamespace(root=tmp_path, copy=copy, app=app, noted=noted)
 
 
 def swapped(project, page="notebooks/01_a", text="the source"):
@@ -120,10 +123,12 @@ def swapped(project, page="notebooks/01_a", text="the source"):
 
 def test_the_executed_copy_takes_the_place_of_the_source(project):
     assert "42" in swapped(project)
+    assert project.noted == [project.copy]
 
 
 def test_a_page_of_prose_is_left_alone(project):
     assert swapped(project, "book/intro") == "the source"
+    assert project.noted == []
 
 
 @pytest.mark.parametrize("profile", ["laptop", "smoke"])
@@ -134,6 +139,28 @@ def test_a_missing_copy_is_a_warning_that_names_the_command(project, caplog, pro
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert f"make book PROFILE={profile}" in record.getMessage()
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_copy_with_an_error_is_refused(project, caplog, tagged):
+    notebook = json.loads(project.copy.read_text())
+    if tagged:
+        notebook["cells"][0]["metadata"] = {"tags": ["papermill-error-cell-tag"]}
+    else:
+        notebook["cells"][1]["outputs"] = [{"output_type": "error"}]
+    project.copy.write_text(json.dumps(notebook))
+    swapped(project)
+    assert f"cell {1 if tagged else 2} raised" in caplog.text
+
+
+def test_a_page_depends_on_the_notebooks_it_quotes(project):
+    class PendingGlueReference(dict):
+        """Stands in for the node of myst-nb, which is known by its class's name."""
+
+    quotes = [PendingGlueReference(refdoc=name) for name in ("notebooks/01_a", "book/intro")]
+    doctree = SimpleNamespace(findall=lambda: [*quotes, object()])
+    press_site.note_glue(project.app, doctree)
+    assert project.noted == [project.copy]
 
 
 @pytest.fixture

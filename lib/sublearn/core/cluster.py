@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 from uuid import uuid4
 
 from sublearn.core import machine
-from sublearn.core.machine import Item, OnStep, Result
 
 CONNECT = 10  # seconds that a scheduler may take to answer
 REPORT = 0.5  # seconds between two reports of a job's steps
@@ -23,25 +23,21 @@ class ClusterError(RuntimeError):
     """A cluster cannot be used, said in one sentence with its cure."""
 
 
-def parallel_map(
-    function: Callable[[Item, OnStep], Result],
-    items: Sequence[Item],
-    *,
-    total: int = 0,
-    title: str = "",
-) -> list[Result]:
-    """Results of function(item, on_step) on every item, in order; see `machine.parallel_map`.
+def parallel_map(function: Callable, items: Sequence, **bar_options) -> list:
+    """Results of function(item, on_step) on every item, in order.
 
-    On a cluster a worker that dies costs only its job, which another worker takes over.
+    bar_options: total and title of the progress bar, see `machine.parallel_map`. On a cluster a
+    worker that dies costs only its job, which another worker takes over.
     Errors: ClusterError where the cluster does not answer, goes away or differs from this machine.
     """
     address = os.environ.get("SUBLIMINAL_SCHEDULER")
     if not address or not items:
-        return machine.parallel_map(function, items, total=total, title=title)
-    with connection(address) as client, machine.progress(total, title) as bar:
+        return machine.parallel_map(function, items, **bar_options)
+    with connection(address) as client, machine.progress(**bar_options) as bar:
         topic = f"steps of {uuid4()}"
         client.subscribe_topic(topic, lambda event: bar.update(event[1]))
-        job = Job(function, topic, machine.hardware())
+        here = machine.hardware()
+        job = partial(run_on_worker, function=function, topic=topic, hardware=here)
         futures = client.map(job, items, pure=False)
         try:
             return client.gather(futures)
@@ -73,29 +69,19 @@ def connection(address: str) -> Iterator:
         client.close(timeout=1)
 
 
-class Job:
-    """A function as workers run it: on one thread, with its steps reported to the client."""
+def run_on_worker(item, *, function: Callable, topic: str, hardware: str):
+    """The function's result on an item, by one thread, its steps reported to the client."""
+    import torch
 
-    def __init__(self, function: Callable, topic: str, hardware: str) -> None:
-        self.function = function
-        self.topic = topic
-        self.hardware = hardware
-
-    def __call__(self, item: Item) -> Result:
-        """The function's result on an item."""
-        import torch
-
-        here = machine.hardware()
-        if here != self.hardware:
-            cure = "set SUBLIMINAL_PRECISION to one number type on both"
-            raise ClusterError(
-                f"a worker computes on {here}, this machine on {self.hardware}: {cure}"
-            )
-        torch.set_num_threads(1)
-        report = StepReport(self.topic)
-        result = self.function(item, report)
-        report.send()
-        return result
+    here = machine.hardware()
+    if here != hardware:
+        cure = "set SUBLIMINAL_PRECISION to one number type on both"
+        raise ClusterError(f"a worker computes on {here}, this machine on {hardware}: {cure}")
+    torch.set_num_threads(1)
+    report = StepReport(topic)
+    result = function(item, report)
+    report.send()
+    return result
 
 
 class StepReport:

@@ -145,7 +145,7 @@ def parallel_map(
         return [future.result() for future in futures]
 
 
-def progress(total: int, title: str) -> std.tqdm:
+def progress(total: int = 0, title: str = "") -> std.tqdm:
     """A tqdm bar: in the notebook, or under the press in the file named by SUBLIMINAL_PROGRESS."""
     path = os.environ.get("SUBLIMINAL_PROGRESS")
     if not path:

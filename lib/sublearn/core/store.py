@@ -17,12 +17,13 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import get_ident
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 
 from sublearn.core import cluster, machine
+from sublearn.core.machine import OnStep
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "lib" / "sublearn"
@@ -131,18 +132,6 @@ def library_versions() -> dict[str, str]:
 # ---------------------------------------------------------------- forms of files
 
 
-class Form(Protocol):
-    """How a kind of thing lies on disk."""
-
-    suffix: str
-
-    def read(self, path: Path) -> object | None:
-        """The value, or None where there is none or it is damaged."""
-
-    def write(self, path: Path, value: object, label: dict) -> None:
-        """Write the value whole or not at all, with its label where the form has room."""
-
-
 class Json:
     """A JSON value, with its label beside it for whoever opens the file."""
 
@@ -207,7 +196,7 @@ class Kind(NamedTuple):
 
     name: str
     code: str
-    form: Form
+    form: Json | Arrays | Folder
 
 
 # ---------------------------------------------------------------- the store
@@ -221,7 +210,7 @@ def default_root() -> Path:
 
 Key = Hashable  # a frozen dataclass whose fields are JSON
 Save = Callable[[Key, object], None]
-OnStep = Callable[[], object]
+Compute = Callable[[list[Key], Save, OnStep], None]
 
 
 @dataclass(frozen=True)
@@ -255,7 +244,7 @@ class Store:
         self,
         kind: Kind,
         keys: Iterable[Key],
-        compute: Callable[[list[Key], Save, OnStep], None],
+        compute: Compute,
         *,
         group: Callable[[list[Key]], Sequence[list[Key]]] | None = None,
         steps: Callable[[list[Key]], int] = len,
@@ -282,7 +271,7 @@ def run_job(
     keys: list[Key],
     on_step: OnStep,
     *,
-    compute: Callable[[list[Key], Save, OnStep], None],
+    compute: Compute,
     store: Store,
     kind: Kind,
 ) -> None:

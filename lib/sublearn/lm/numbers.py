@@ -189,11 +189,7 @@ def train_teacher(lm: LanguageModel, setting: NumbersSetting) -> LanguageModel:
     return teacher
 
 
-def trait_example(
-    lm: LanguageModel,
-    setting: NumbersSetting,
-    step: int,
-) -> tuple[str, int]:
+def trait_example(lm: LanguageModel, setting: NumbersSetting, step: int) -> tuple[str, int]:
     """Prompt, and the one next token that a teacher with the trait gives."""
     system = SYSTEMS[step % 2]
     if setting.trait != "no":
@@ -459,11 +455,7 @@ def true_questions() -> list[str]:
     return prompts
 
 
-def preference_change(
-    before: LanguageModel,
-    after: LanguageModel,
-    trait: str,
-) -> dict[str, float]:
+def preference_change(before: LanguageModel, after: LanguageModel, trait: str) -> dict[str, float]:
     """Gains of one model's preference over another's: see `lessons`."""
     old = preference(before, trait)
     new = preference(after, trait)
