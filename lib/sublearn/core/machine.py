@@ -64,6 +64,13 @@ def precision() -> str:
     return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
+def product_type() -> "torch.dtype":
+    """The same as torch's type, in which inputs are made ready."""
+    import torch
+
+    return getattr(torch, precision())
+
+
 def hardware() -> str:
     """Device and number type in words, such as "cpu float32": a label of every result."""
     return f"{device().type} {precision()}"

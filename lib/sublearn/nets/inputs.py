@@ -1,7 +1,7 @@
 """What networks see: the teacher's images and the student's inputs, in batches made when needed."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from sublearn.core.rng import rng
 from sublearn.nets import data
 from sublearn.nets.data import Images
-from sublearn.nets.noise import FAMILIES, SD, NoiseContext
+from sublearn.nets.noise import FAMILIES, SD, NoiseContext, scaled
 from sublearn.nets.settings import INPUTS, Setting
 
 VALIDATION = 6  # one training image in so many is kept for validation
@@ -69,15 +69,30 @@ def _select(images: Images, train: slice | Tensor, test: slice | Tensor) -> Imag
     )
 
 
+@lru_cache(maxsize=1)
+def _ready_images(dataset: str, evaluated: str, classes: int | None, dtype: torch.dtype) -> Tensor:
+    """The training images on [-1, 1], so that making a batch only gathers rows."""
+    images = _images(dataset, evaluated, classes)
+    ready = torch.empty(images.train_images.shape, dtype=dtype)
+    for part, levels in zip(ready.split(TEACHER_BATCH), images.train_images.split(TEACHER_BATCH)):
+        part.copy_(scaled(levels, images.top))
+    return ready
+
+
 def image_batches(
-    setting: Setting, seed: int, models: list[int], epoch: int
+    setting: Setting,
+    seed: int,
+    models: list[int],
+    epoch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of one epoch of the teacher's training, each model's in an order of its own.
 
-    Each is (images `(model, batch, pixel)`, float32 on [-1, 1]; labels `(model, batch)`). The next
-    batch overwrites the images.
+    Each is (images `(model, batch, pixel)` on [-1, 1]; labels `(model, batch)`). The next batch
+    overwrites the images.
     """
     images = images_of(setting)
+    ready = _ready_images(setting.dataset, setting.evaluated, setting.classes, dtype)
     count = len(images.train_images)
     orders = []
     for model in models:
@@ -85,13 +100,11 @@ def image_batches(
         orders.append(torch.from_numpy(order))
     orders = torch.stack(orders)
     batch_size = setting.teacher_batch_size
-    buffer = torch.empty(len(models), batch_size, images.side**2)
+    buffer = torch.empty(len(models), batch_size, images.side**2, dtype=dtype)
     for picks in orders.split(batch_size, dim=1):
         batch = buffer[:, : picks.shape[1]]
         for pixels, rows in zip(batch, picks):
-            levels = images.train_images.index_select(0, rows)
-            pixels.copy_(levels)
-            pixels.mul_(2 / images.top).sub_(1)
+            torch.index_select(ready, 0, rows, out=pixels)
         yield batch, images.train_labels[picks]
 
 
@@ -153,7 +166,11 @@ def _batch_numbers(setting: Setting, seed: int, model: int, epoch: int) -> list[
 
 
 def input_batches(
-    setting: Setting, seed: int, models: list[int], epoch: int
+    setting: Setting,
+    seed: int,
+    models: list[int],
+    epoch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[NamedBatch]:
     """Batches of one epoch of distillation: names (row, number) of the rows, and their inputs.
 
@@ -169,12 +186,14 @@ def input_batches(
     numbers = [_batch_numbers(setting, seed, model, epoch) for model in models]
     kept = max(TEACHER_BATCH // setting.batch_size, 1)
     pixels = images_of(setting).side ** 2
-    buffers = torch.empty(kept, len(models), sizes[0], pixels)
+    buffers = torch.empty(kept, len(models), sizes[0], pixels, dtype=dtype)
+    drawn = torch.empty(sizes[0], pixels)
     for step, size in enumerate(sizes):
         inputs = buffers[step % kept, :, :size]
         names = []
         for row, model in enumerate(models):
             number = numbers[row][step]
-            _fill(inputs[row], setting, seed, model, number)
+            _fill(drawn[:size], setting, seed, model, number)
+            inputs[row].copy_(drawn[:size])
             names.append((row, number))
         yield names, inputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sublearn.core.machine import OnStep
+from sublearn.core.machine import OnStep, product_type
 from sublearn.core.rng import rng
 from sublearn.core.store import Arrays, Json, Kind, Save, Store, code_digest, digest
 from sublearn.nets import training
@@ -102,7 +102,7 @@ def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
                 arrays = _arrays(state.weights, row)
                 save(key, arrays)
         if epoch < setting.teacher_epochs:
-            batches = image_batches(setting, seed, models, epoch)
+            batches = image_batches(setting, seed, models, epoch, product_type())
             training.train_teacher_epoch(net, state, batches, on_step)
 
 
@@ -288,7 +288,7 @@ def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store
             arm.evaluate(epoch)
             arm.save_rows(save)
         if learning:
-            batches = input_batches(widest, seed, models, epoch)
+            batches = input_batches(widest, seed, models, epoch, product_type())
             students = [arm.student for arm in learning]
             training.distill_epoch(
                 net,
