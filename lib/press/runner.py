@@ -115,7 +115,7 @@ def plan(
     jobs = []
     for name in chosen:
         notebook = notebooks[name]
-        inputs = inputs_of(project, notebook, values[name])
+        inputs = inputs_of(project, name, notebook, values[name])
         injected = {}
         for key, value in values[name].items():
             if key == "dataset":
@@ -250,12 +250,12 @@ def find_data(values: dict[str, dict], *, required: bool) -> tuple[dict, list]:
     return digests, notes
 
 
-def inputs_of(project: Project, notebook: dict, parameters: dict) -> dict:
+def inputs_of(project: Project, name: str, notebook: dict, parameters: dict) -> dict:
     """What decides a run, item by item, less its data.
 
     Items are code cells with tags, parameters, number type and processor, imported sublearn
     modules, the pins, and those Python files beside the notebooks and tables of book/reference
-    that the notebook or a module mentions.
+    that the notebook or a module mentions; and the chapter's reference results.
     """
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     items = {"order of cells": [cell["id"] for cell in cells]}
@@ -274,11 +274,13 @@ def inputs_of(project: Project, notebook: dict, parameters: dict) -> dict:
             items[f"sublearn.{module}"] = store.module_digest(module)
             code += store.module_path(module).read_text(encoding="utf8")
     references = project.root.glob("book/reference/*.csv")
-    tables = mentioned(references, code)
+    tables = [*mentioned(references, code)]
+    if project.profile != "reference":  # its intervals are drawn behind the run's own
+        tables += project.root.glob(f"book/reference/results/{name[:2]}.csv")
     pins = project.root / "requirements.txt"
     for path in (pins, *helpers, *tables):
-        name = path.relative_to(project.root).as_posix()
-        items[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        label = path.relative_to(project.root).as_posix()
+        items[label] = hashlib.sha256(path.read_bytes()).hexdigest()
     return items
 
 

@@ -27,6 +27,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from press.checks import problems
+from press.reference import PROFILE, folder_of, keep, print_diff, staleness
 from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
@@ -133,6 +134,7 @@ def setup(app) -> None:
     profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
     app.add_config_value("executed_profile", profile, "env")
     app.add_directive("explorer", ExplorerDirective)
+    app.add_directive("scorecard", ScorecardDirective)
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
     app.connect("html-page-context", mend)
@@ -162,11 +164,24 @@ def swap(app, docname: str, source: list[str]) -> None:
         return
     fault = "no executed copy"
     if copy.exists():
-        source[0] = copy.read_text(encoding="utf8")
-        fault = failure(json.loads(source[0]))
+        text = copy.read_text(encoding="utf8")
+        notebook = json.loads(text)
+        fault = failure(notebook)
+        source[0] = with_staleness(project_of(app), copy.stem, notebook)
     if fault:
         cure = f"run `make book PROFILE={app.config.executed_profile}`"
         log.warning("%s at %s: %s", fault, copy, cure, extra={"location": docname})
+
+
+def with_staleness(project: Project, name: str, notebook: dict) -> str:
+    """Text of an executed copy, with a note at its end where its reference run is of other code."""
+    inputs = notebook["metadata"].get("press", {}).get("inputs", {})
+    sentence = staleness(project, name, inputs)
+    if sentence:
+        note = f":::{{note}}\n{sentence}\n:::"
+        cell = {"cell_type": "markdown", "id": "reference-note", "metadata": {}, "source": note}
+        notebook["cells"].append(cell)
+    return json.dumps(notebook)
 
 
 def failure(notebook: dict) -> str:
@@ -230,6 +245,21 @@ class ExplorerDirective(Directive):
         return explorers[name]().html()
 
 
+class ScorecardDirective(Directive):
+    """Show the scorecard of the project's profile."""
+
+    def run(self) -> list[nodes.Node]:
+        """HTML of the scorecard, which depends on all results."""
+        from press import scoreboard  # 2 s of imports
+
+        environment = self.state.document.settings.env
+        project = project_of(environment.app)
+        for path in sorted(folder_of(project).glob("*.csv")):
+            environment.note_dependency(path)
+        environment.note_reread()
+        return [nodes.raw("", scoreboard.page(project), format="html")]
+
+
 def add_script(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Add style and script to a page that holds explorers (Sphinx event `html-page-context`)."""
     names = sorted(set(NAMED.findall(context.get("body", ""))))
@@ -268,9 +298,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m press", description="Run notebooks, make the book.")
     add = parser.add_argument
-    commands = "run all and build the site, only run, or say what changed since each notebook ran"
-    add("command", choices=("book", "run", "why"), help=commands)
-    add("names", nargs="*", metavar="NAME", help="these notebooks only; 02 is enough")
+    commands = (
+        "run all and build the site, only run, say what changed since each notebook ran, make the "
+        "reference results that git keeps, or compare two folders of results"
+    )
+    add("command", choices=("book", "run", "why", "reference", "diff"), help=commands)
+    names = "these notebooks only; 02 is enough (diff: the two folders)"
+    add("names", nargs="*", metavar="NAME", help=names)
     add("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
     add("--profile", default="laptop", help="a profile of profiles.yml (default: laptop)")
     add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
@@ -307,7 +341,12 @@ def check_checkout(folder: Path) -> None:
 def dispatch(arguments: argparse.Namespace) -> int:
     """Do what the command line asks; the exit status."""
     check_checkout(Path.cwd())
-    project = Project(profile=arguments.profile)
+    if arguments.command == "diff":
+        if len(arguments.names) != 2:
+            raise PressError(f"diff compares two folders, not {len(arguments.names)}; name both")
+        return print_diff(*map(Path, arguments.names))
+    making_reference = arguments.command == "reference"
+    project = Project(profile=PROFILE if making_reference else arguments.profile)
     request = {
         "only": arguments.names + arguments.only,
         "parameters": dict(arguments.p),
@@ -318,9 +357,18 @@ def dispatch(arguments: argparse.Namespace) -> int:
         for job in jobs:
             reasons = "; ".join(job.changes)
             print(f"{job.name}  {reasons or 'up to date'}")
+            if sentence := staleness(project, job.name, job.inputs):
+                print(f"{job.name}  {sentence}")
         return 0
     if not run(project, **request, jobs=max(1, arguments.jobs)):
         return 1
+    if making_reference:
+        jobs, _ = plan(project, **request)
+        for job in jobs:
+            print(f"{job.name}  kept in {keep(project, job.name)}")
+    from press import scoreboard  # 2 s of imports
+
+    scoreboard.write_csv(project)
     if arguments.command == "book":
         html = build(project)
         print(f"The book: {html}/index.html")

@@ -1,4 +1,4 @@
-"""Means with intervals, paired differences, families of tests, power, and published numbers.
+"""Means with intervals, paired differences, families of tests, and power.
 
 A replicate is a model, named by (seed, model). Wrong input raises ValueError: fewer than two
 values, values that are not finite, an empty table, an unknown column, a model that a group holds
@@ -8,20 +8,19 @@ twice or that has no partner.
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import partial
-from math import hypot, inf, isfinite
-from pathlib import Path
+from math import inf, isfinite
 
 import numpy as np
 import pandas as pd
+import scipy.special
 import scipy.stats
 from scipy.optimize import brentq
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "book" / "reference" / "published.csv"
-CLAIMS = PUBLISHED.with_name("claims.csv")
 UNITS = ("seed", "model")
 ALPHA = 0.05
+SHARES = ("accuracy", "ceiling", "share", "AUC")  # values between 0 and 1, as their intervals are
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
@@ -36,8 +35,66 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
     return float(mean - half), float(mean + half)
 
 
+def share_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
+    """Interval (low, high) of the mean of values between 0 and 1, which stays between them.
+
+    Student's t interval on the scale of log-odds, with the error of the mean carried over by the
+    delta method. Where the mean is 0 or 1, no value differs, and it is both ends.
+    """
+    values = _finite(values)
+    mean = values.mean()
+    odds_slope = mean * (1 - mean)
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(f"A share lies between 0 and 1, got {values.min()} to {values.max()}.")
+    if odds_slope == 0:
+        return float(mean), float(mean)
+    quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
+    half = quantile * scipy.stats.sem(values) / odds_slope
+    center = scipy.special.logit(mean)
+    return float(scipy.special.expit(center - half)), float(scipy.special.expit(center + half))
+
+
+def interval_of(name: str, values: Iterable[float]) -> tuple[float, float]:
+    """`share_interval` of what is named as one of SHARES, else `interval`."""
+    if name.startswith(SHARES):
+        return share_interval(values)
+    return interval(values)
+
+
+def sd_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
+    """Interval (low, high) of a standard deviation, for normal values (chi square)."""
+    values = _finite(values)
+    freedom = len(values) - 1
+    squares = freedom * values.var(ddof=1)
+    tail = (1 - level) / 2
+    largest, smallest = scipy.stats.chi2.ppf([1 - tail, tail], freedom)
+    return float(np.sqrt(squares / largest)), float(np.sqrt(squares / smallest))
+
+
+def peak(
+    table: pd.DataFrame, over: str, *, value: str = "accuracy", units: Sequence[str] = UNITS
+) -> pd.DataFrame:
+    """Whether a curve over the levels of `over`, in their order, has its peak inside the range.
+
+    Two rows, part "rise" and "fall": difference of the peak's level to the first and to the last
+    one, with low, high, p and n. Each half of the models takes the level that is best in the other
+    half, so that choosing it does not favor it.
+    """
+    curves = table.pivot(index=list(units), columns=over, values=value)
+    curves = curves[list(table[over].unique())].to_numpy()
+    half = np.arange(len(curves)) % 2 == 0
+    if len(curves) < 4:
+        raise ValueError(f"peak needs 4 or more models, got {len(curves)}: run more.")
+    best = np.where(half, curves[~half].mean(0).argmax(), curves[half].mean(0).argmax())
+    highest = curves[np.arange(len(curves)), best]
+    rows = []
+    for part, end in (("rise", 0), ("fall", -1)):
+        rows.append({"part": part} | _t_test(highest - curves[:, end]))
+    return pd.DataFrame(rows)
+
+
 def summary(table: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy") -> pd.DataFrame:
-    """Mean, low, high (95 % t interval), sd and n of each group of `by`, one row per group.
+    """Mean, low, high (95 %, see `interval_of`), sd and n of each group of `by`, one row per group.
 
     Groups stand in order of appearance; their columns come first.
     """
@@ -46,7 +103,7 @@ def summary(table: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy
     for names, group in _groups(table, by, [value]):
         values = _by_unit(group, value, units, names)
         values = _finite(values, names)
-        low, high = interval(values)
+        low, high = interval_of(value, values)
         row = {"mean": values.mean(), "low": low, "high": high}
         row["sd"] = values.std(ddof=1)
         row["n"] = len(values)
@@ -133,107 +190,6 @@ def detectable(n: int, sd: float, *, power: float = 0.8, paired_correlation: flo
     if n < 2:
         raise ValueError(f"detectable needs 2 or more models per arm, got {n}.")
     return brentq(lambda size: _power(size, n, sd, paired_correlation) - power, 0, 1000 * sd)
-
-
-def verdict(
-    value: float,
-    low: float,
-    high: float,
-    *,
-    published: float,
-    published_low: float | None = None,
-    published_high: float | None = None,
-    margin: float = 0.05,
-) -> str:
-    """Compare with a published value: "agrees", "differs (higher)", "differs (lower)", "undecided".
-
-    Decided on the interval of ours minus theirs, made from both intervals (Zou and Donner 2008,
-    Statistics in Medicine 27:1693): it differs when that excludes 0, agrees when it holds 0 and
-    stays within the margin, and is undecided when it is wider. A published value without an
-    interval counts as exact, and the verdict says so.
-    """
-    exact = pd.isna(published_low) or pd.isna(published_high)
-    if exact:
-        published_low = published_high = published
-    difference = value - published
-    lowest = difference - hypot(value - low, published_high - published)
-    highest = difference + hypot(high - value, published - published_low)
-    if not (isfinite(lowest) and isfinite(highest)):
-        ours = f"{value} [{low}, {high}]"
-        raise ValueError(f"verdict needs finite numbers, got {ours} against {published}.")
-    word = "agrees" if max(-lowest, highest) <= margin else "undecided"
-    remarks = []
-    if lowest > 0 or highest < 0:
-        word = "differs"
-        remarks.append("higher" if lowest > 0 else "lower")
-    if exact:
-        remarks.append("published value has no interval")
-    if not remarks:
-        return word
-    return f"{word} ({'; '.join(remarks)})"
-
-
-def holds(
-    low: float, high: float, *, above: float | None = None, below: float | None = None
-) -> str:
-    """Verdict of our interval on a claim such as "above 0.5": "holds", "fails" or "undecided"."""
-    if (above is None) == (below is None) or not low <= high:
-        given = f"[{low}, {high}], {above=}, {below=}"
-        raise ValueError(f"holds needs low <= high and one bound, got {given}.")
-    if above is None:
-        return holds(-high, -low, above=-below)
-    if low > above:
-        return "holds"
-    if high <= above:
-        return "fails"
-    return "undecided"
-
-
-def claims(chapter: int) -> pd.DataFrame:
-    """Published changes that a chapter tests: id, claim, source, change and the arms we compare."""
-    table = pd.read_csv(CLAIMS)
-    rows = table.query("chapter == @chapter")
-    rows = rows.drop(columns="chapter")
-    return rows.reset_index(drop=True)
-
-
-def judged(table: pd.DataFrame, changes: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
-    """Our paired change beside each published one: difference, low, high, n and a verdict.
-
-    `table` holds one row per arm and model, `changes` comes from `claims`. The verdict is that of
-    `holds` for a change of the published sign; where the published change is 0, whether ours stays
-    within 0.05 of it.
-    """
-    models = table.drop_duplicates(["arm", *UNITS])
-    rows = []
-    for change in changes.itertuples():
-        arms = models[models.arm.isin([change.ours_from, change.ours_to])]
-        ours = paired(arms, over="arm", against=change.ours_from, value=value).iloc[0]
-        row = ours[["difference", "low", "high", "n"]].to_dict()
-        row["verdict"] = _direction(ours, change.change)
-        rows.append(row)
-    results = pd.DataFrame(rows)
-    theirs = changes.drop(columns=["ours_from", "ours_to"])
-    return pd.concat([theirs, results], axis=1)
-
-
-def published(quantity: str) -> pd.DataFrame:
-    """What others published on a quantity: id, quantity, source, value, low, high, n and note."""
-    table = pd.read_csv(PUBLISHED)
-    rows = table.query("quantity == @quantity")
-    if rows.empty:
-        allowed = sorted(set(table.quantity))
-        raise ValueError(f"Nothing is published on {quantity!r}: use one of {allowed}.")
-    return rows.reset_index(drop=True)
-
-
-def _direction(ours: pd.Series, change: float) -> str:
-    """Whether our paired change has the sign of a published one, or stays near a published 0."""
-    if change:
-        bound = "above" if change > 0 else "below"
-        return holds(ours.low, ours.high, **{bound: 0})
-    word = verdict(ours.difference, ours.low, ours.high, published=0).split()[0]
-    return {"agrees": "holds", "differs": "fails"}.get(word, word)
 
 
 def _groups(

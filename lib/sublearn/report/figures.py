@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sublearn.stats import interval
+from sublearn.stats import share_interval
 
 WIDTH = 7.0  # inches: the text column of the book
 LONG_NAME = 8  # characters: longer levels stand one below the other
@@ -37,6 +37,13 @@ MODEL_LOOK = {
     "linewidth": 0,
     "zorder": 2,
 }
+REFERENCE_LOOK = {
+    "height": 0.7,
+    "color": PALETTE[0],
+    "alpha": 0.18,
+    "zorder": 1,
+    "label": "reference run, 95 % interval",
+}
 NETWORK_LOOK = {
     "hue": "network",
     "hue_order": list(NETWORKS),
@@ -44,7 +51,7 @@ NETWORK_LOOK = {
     "markers": ["o", "s", "D"],
     "markersize": 4,
     "linewidth": 1.3,
-    "errorbar": interval,
+    "errorbar": share_interval,
 }
 
 
@@ -75,26 +82,36 @@ def bars_note(n: int | Sequence[int] | pd.Series, unit: str = "models") -> str:
     """Tail of a caption: what a point is, over how many, and what its bar is.
 
     >>> bars_note(8)
-    'Points are means over n = 8 models, bars are 95 % t intervals.'
+    'Points are means over n = 8 models, bars are 95 % intervals.'
     """
     low = np.min(n)
     high = np.max(n)
     count = f"{low:.0f}"
     if high > low:
         count += f" to {high:.0f}"
-    return f"Points are means over n = {count} {unit}, bars are 95 % t intervals."
+    return f"Points are means over n = {count} {unit}, bars are 95 % intervals."
 
 
 def dot_intervals(
-    ax: Axes, table: pd.DataFrame, *, y: str, models: pd.DataFrame | None = None
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    y: str,
+    models: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
 ) -> Axes:
     """Horizontal dot plot of a `stats.summary` table: one row per level of `y`, in its order.
 
     `models`, if given, holds the single models (columns `y` and accuracy), drawn as faint dots
-    below the means.
+    below the means. `reference`, if given, is the same table of the reference run: its intervals
+    are faint bands behind.
     """
     levels = list(table[y])
     heights = np.arange(len(levels))
+    if reference is not None:
+        known = reference[reference[y].isin(levels)]
+        places = known[y].map(levels.index)
+        ax.barh(places, known["high"] - known["low"], left=known["low"], **REFERENCE_LOOK)
     if models is not None:
         generator = np.random.default_rng(0)
         jitter = generator.uniform(-0.16, 0.16, len(models))

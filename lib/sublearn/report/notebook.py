@@ -21,13 +21,22 @@ from matplotlib.figure import Figure
 
 from sublearn.nets.settings import DATASETS
 from sublearn.report.figures import bars_note, style
-from sublearn.stats import interval
+from sublearn.report.scorecard import (
+    OWN,
+    RESULTS,
+    contrasts,
+    read_claims,
+    read_records,
+    scorecard,
+)
+from sublearn.stats import interval_of
 
 matplotlib.use(
     "agg"
 )  # a figure appears where `show` puts it, not at the end of the cell that began it
 style()
 
+RECORDS: list[dict] = []  # what this kernel has recorded
 GLUE = "application/papermill.record/"  # the prefix under which MyST-NB finds what prose may quote
 
 
@@ -54,24 +63,26 @@ def record(
     for key, number in numbers.items():
         if number is not None:
             _glue(name if key == "value" else f"{name}_{key}", number)
+    defaults = {"unit": "accuracy", "setting": "REF", "dataset": "", "device": _hardware()}
+    row = {"name": name} | numbers | defaults | labels
+    RECORDS.append(row)
     if folder := _results():
-        defaults = {"unit": "accuracy", "setting": "REF", "dataset": "", "device": _hardware()}
-        row = {"name": name} | numbers | defaults | labels
         line = json.dumps(row)
         with (folder / "records.jsonl").open("a", encoding="utf8") as file:
             file.write(f"{line}\n")
 
 
-def estimate(values: Iterable[float]) -> dict[str, float]:
-    """Mean, low and high (95 % t interval) and n of one value per model.
+def estimate(values: Iterable[float], unit: str = "") -> dict[str, float]:
+    """Mean, low and high (95 % interval) and n of one value per model.
 
-    A single model has no interval: low and high are NaN.
+    unit: shares and AUC, named so, get an interval that stays between 0 and 1. A single model has
+    no interval: low and high are NaN.
     """
     values = np.asarray(list(values), dtype=float)
     n = len(values)
     low = high = np.nan
     if n > 1:
-        low, high = interval(values)
+        low, high = interval_of(unit, values)
     return {"mean": float(values.mean()), "low": low, "high": high, "n": n}
 
 
@@ -87,7 +98,7 @@ def record_mean(
 
     `change`, such as exp, is applied to the mean and to both ends.
     """
-    row = estimate(values)
+    row = estimate(values, unit)
     for key in ("mean", "low", "high"):
         changed = change(row[key])
         row[key] = float(changed)
@@ -151,6 +162,54 @@ def tabulate(
     output = {"text/html": html, "text/plain": text}
     display(output, raw=True)
     _save_table(name, table)
+
+
+def record_contrasts(table: pd.DataFrame, chapter: int, **labels: str) -> None:
+    """Record the paired differences of the arms that a chapter's claims compare.
+
+    table: one row per arm and model (columns arm, seed, model and accuracy).
+    """
+    for _, row in contrasts(table, chapter).iterrows():
+        record_summary(row["quantity"], row, **labels)
+
+
+def show_claims(chapter: int, *, name: str, source: str = "") -> None:
+    """Display the verdicts on a chapter's claims: by what this kernel recorded, and by the reference.
+
+    source: only claims whose source begins so; "not this book": those of others.
+    Columns: the verdict, that after Holm's correction over the chapter's claims, and that of the
+    reference run (25 models an arm, or 10 pairs), which decides.
+    """
+    claims = read_claims().query("chapter == @chapter")
+    here = pd.DataFrame(RECORDS).assign(chapter=chapter)
+    table = scorecard(here, claims)
+    reference = scorecard(read_records(RESULTS), claims)
+    ours = [*map(_with_interval, table.value, table.low, table.high)]
+    columns = {"id": table.id, "claim": table.claim, "source": table.source}
+    columns |= {"published": table.published, "here": ours, "n": table.n}
+    columns |= {"verdict": table.verdict, "after Holm": table.corrected}
+    columns["reference"] = reference.verdict
+    shown = pd.DataFrame(columns)
+    own = table.source == OWN
+    if source == f"not {OWN}":
+        shown = shown[~own]
+    elif source:
+        shown = shown[table.source.str.startswith(source)]
+    caption = (
+        "Claims, what this run finds (mean with 95 % interval over n), and the verdicts: by the rule "
+        "of the claim's kind, after Holm's correction over the chapter, and by the reference run."
+    )
+    tabulate(shown, name=name, caption=caption, formats={"published": "{:.3g}", "n": "{:.0f}"})
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def reference_table(chapter: int, name: str) -> pd.DataFrame | None:
+    """The table behind a figure or of a table in the reference run; None where there is none."""
+    path = RESULTS / f"{chapter:02d}" / f"{_stem(name)}.csv"
+    return pd.read_csv(path) if path.exists() else None
 
 
 def note(dataset: str) -> None:
