@@ -7,6 +7,8 @@
 # make bundle   the explorers' scripts as pages get them, after a change of their sources (needs node and a network)
 # make laboratory      the runs behind the laboratory's shaded band, minutes (needs node)
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
+# make reference NAME=03         the runs that the verdicts rest on: many models, hours; book/reference/results keeps them
+# make diff A=FOLDER B=FOLDER    what moved between two folders of results, and which verdicts flipped
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
 # make book ARGS="--only 02 -p models=4". PYTHON=python3.12 chooses the interpreter that `.venv` is made of.
@@ -22,7 +24,7 @@ READY := .venv/ready-$(firstword $(shell pwd -P | cksum))
 OWN_KERNEL := JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1
 PRESS := $(BIN)/python -I -m press
 
-.PHONY: book smoke run why test lint lab serve bench clean browser pins readme bundle laboratory
+.PHONY: book smoke run why reference diff test lint lab serve bench clean browser pins readme bundle laboratory
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -37,6 +39,12 @@ run: $(READY)
 
 why: $(READY)
 	@$(PRESS) why $(NAME) --profile $(PROFILE) $(ARGS)
+
+reference: $(READY)
+	$(PRESS) reference $(NAME) --jobs $(JOBS) --require-data $(ARGS)
+
+diff: $(READY)
+	@$(PRESS) diff $(A) $(B)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

@@ -21,7 +21,7 @@ MODULES = {
     if path.stem != "__init__"
 }
 READING = ast.get_docstring(ast.parse((SCIENCE / "__init__.py").read_text(encoding="utf8")))
-TOKENS = 47_700  # 47_200, and 500 for language models whose products run in bfloat16
+TOKENS = 52_600  # 47_200, 500 for bfloat16 in lm, 4_900 for scorecard, reference runs and their page
 NODES = 11
 ROOMS = {  # room -> the rooms that it may import from
     "core": set(),

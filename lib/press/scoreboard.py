@@ -1,4 +1,4 @@
-"""The scorecard's page: counts, filters, a row with a strip for each claim, and the file of it all."""
+"""The scorecard's page: counts, filters, a row with a strip for each claim, and a file of it."""
 
 import base64
 from html import escape

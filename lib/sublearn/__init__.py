@@ -7,6 +7,6 @@ core: rng > machine > cluster > store
 nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment
 lm: prompts > corpus > tiny > model > entanglement > interventions > numbers
 theory > stats
-report: figures > notebook
+report: figures > scorecard > notebook
 explorers: base > widgets
 """

@@ -174,7 +174,7 @@ def record_contrasts(table: pd.DataFrame, chapter: int, **labels: str) -> None:
 
 
 def show_claims(chapter: int, *, name: str, source: str = "") -> None:
-    """Display the verdicts on a chapter's claims: by what this kernel recorded, and by the reference.
+    """Display the verdicts on a chapter's claims: by what this kernel recorded, and by reference.
 
     source: only claims whose source begins so; "not this book": those of others.
     Columns: the verdict, that after Holm's correction over the chapter's claims, and that of the
@@ -185,10 +185,9 @@ def show_claims(chapter: int, *, name: str, source: str = "") -> None:
     table = scorecard(here, claims)
     reference = scorecard(read_records(RESULTS), claims)
     ours = [*map(_with_interval, table.value, table.low, table.high)]
-    columns = {"id": table.id, "claim": table.claim, "source": table.source}
-    columns |= {"published": table.published, "here": ours, "n": table.n}
-    columns |= {"verdict": table.verdict, "after Holm": table.corrected}
-    columns["reference"] = reference.verdict
+    columns = {"claim": table.claim, "verdict": table.verdict, "reference": reference.verdict}
+    columns |= {"here": ours, "n": table.n, "published": table.published}
+    columns |= {"after Holm": table.corrected, "source": table.source, "id": table.id}
     shown = pd.DataFrame(columns)
     own = table.source == OWN
     if source == f"not {OWN}":
@@ -196,8 +195,9 @@ def show_claims(chapter: int, *, name: str, source: str = "") -> None:
     elif source:
         shown = shown[table.source.str.startswith(source)]
     caption = (
-        "Claims, what this run finds (mean with 95 % interval over n), and the verdicts: by the rule "
-        "of the claim's kind, after Holm's correction over the chapter, and by the reference run."
+        "Claims, what this run finds (mean with 95 % interval over n), and the verdicts: by the "
+        "rule of the claim's kind, after Holm's correction over the chapter, and by the reference "
+        "run."
     )
     tabulate(shown, name=name, caption=caption, formats={"published": "{:.3g}", "n": "{:.0f}"})
 
