@@ -90,6 +90,128 @@ def test_values_must_be_finite(lost):
         stats.paired(table, "aux_dim", against=1)
 
 
+# ---------------------------------------------------------------- shares, spreads and peaks
+
+
+@given(accuracies)
+def test_the_interval_of_a_share_holds_its_mean_and_stays_between_0_and_1(values):
+    low, high = stats.share_interval(values)
+    mean = np.mean(values)
+    assert 0 <= low <= mean + 1e-12 and mean - 1e-12 <= high <= 1
+
+
+@given(accuracies)
+def test_shares_and_their_complements_have_mirrored_intervals(values):
+    low, high = stats.share_interval(values)
+    mirrored = stats.share_interval(1 - np.array(values))
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+def test_the_interval_of_a_share_by_hand():
+    # mean 1/2, standard error 1/4, slope of the log-odds 1/(1/2 * 1/2) = 4: half width 1 * t
+    low, high = stats.share_interval([0.25, 0.75])
+    odds = np.exp(scipy.stats.t(1).ppf(0.975))
+    assert (low, high) == pytest.approx((1 / (1 + odds), odds / (1 + odds)))
+
+
+def test_middling_shares_of_many_models_have_the_t_interval():
+    values = np.random.default_rng(0).normal(0.5, 0.05, 200)
+    assert stats.share_interval(values) == pytest.approx(stats.interval(values), abs=1e-4)
+
+
+def test_shares_near_one_have_a_lopsided_interval():
+    values = [0.99, 0.95, 0.999, 0.97]
+    low, high = stats.share_interval(values)
+    assert stats.interval(values)[1] > 1 > high
+    assert np.mean(values) - low > high - np.mean(values)
+    assert stats.share_interval([1.0, 1.0, 1.0]) == (1, 1)
+    assert stats.share_interval([0.0, 0.0]) == (0, 0)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.55, 30), (0.1, 100), (0.97, 200)])
+def test_the_interval_of_a_share_covers_as_often_as_it_says(mean, spread):
+    draws = np.random.default_rng(0).beta(mean * spread, (1 - mean) * spread, size=(2000, 5))
+    covered = np.mean([low <= mean <= high for low, high in map(stats.share_interval, draws)])
+    assert abs(covered - 0.95) < 0.02  # four standard errors
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_a_share_lies_between_0_and_1(value):
+    with pytest.raises(ValueError, match="A share lies between 0 and 1"):
+        stats.share_interval([0.5, value])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "ceiling", "share of variance", "AUC"])
+def test_what_is_named_as_a_share_gets_the_interval_of_one(name):
+    values = [0.8, 0.99]
+    assert stats.interval_of(name, values) == stats.share_interval(values)
+    assert stats.interval_of("nats", values) == stats.interval(values)
+
+
+def test_the_interval_of_a_spread_by_hand():
+    # variance 2.5, 4 degrees of freedom: chi square leaves 2.5 % below .484419 and above 11.14329
+    low, high = stats.sd_interval([1, 2, 3, 4, 5])
+    assert (low, high) == pytest.approx(((10 / 11.14329) ** 0.5, (10 / 0.484419) ** 0.5))
+
+
+def test_the_interval_of_a_spread_covers_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(0.55, 0.09, size=(2000, 8))
+    covered = np.mean([low <= 0.09 <= high for low, high in map(stats.sd_interval, draws)])
+    assert abs(covered - 0.95) < 0.02
+
+
+def curves(means, noise, models, seed=0):
+    draw = np.random.default_rng(seed)
+    rows = []
+    for model in range(models):
+        offset = draw.normal(0, 0.1)
+        for level, mean in enumerate(means):
+            value = mean + offset + draw.normal(0, noise)
+            rows.append({"level": f"x{level}", "seed": 0, "model": model, "accuracy": value})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("models", [4, 5, 12])
+def test_a_true_peak_is_found(models):
+    table = curves([0.2, 0.5, 0.8, 0.5, 0.3], 0.02, models)
+    rows = stats.peak(table, "level")
+    assert list(rows) == ["part", "difference", "low", "high", "p", "n"]
+    assert list(rows.part) == ["rise", "fall"]
+    assert rows.difference.tolist() == pytest.approx([0.6, 0.5], abs=0.05)
+    assert (rows.low > 0).all() and (rows.n == models).all()
+
+
+def test_the_levels_of_a_peak_stand_in_their_order():
+    table = curves([0.2, 0.8, 0.5], 0.001, 6)
+    renamed = table.assign(level=table.level.map({"x0": "ten", "x1": "a lot", "x2": "100"}))
+    shuffled = renamed.sort_values("level", key=lambda names: names == "100", kind="stable")
+    assert stats.peak(shuffled, "level").difference.tolist() == pytest.approx([0.6, 0.3], abs=0.01)
+
+
+@pytest.mark.parametrize("means", [[0.5] * 6, [0.3, 0.4, 0.5, 0.6, 0.6, 0.6], [0.9, 0.6, 0.6, 0.6]])
+def test_noise_makes_no_peak(means):
+    found = 0
+    for seed in range(400):
+        rows = stats.peak(curves(means, 0.1, 8, seed=seed), "level")
+        found += (rows.low > 0).all()
+    assert (
+        found / 400 < 0.025 + 0.025
+    )  # each of two one-sided tests at 2.5 %; three standard errors
+
+
+def test_a_peak_at_the_end_does_not_fall():
+    rows = stats.peak(curves([0.2, 0.4, 0.6, 0.8], 0.02, 6), "level").set_index("part")
+    assert rows.low["rise"] > 0 and rows.difference["fall"] == 0 and rows.p["fall"] == 1
+
+
+def test_a_peak_needs_four_models():
+    with pytest.raises(ValueError, match="peak needs 4 or more models, got 3"):
+        stats.peak(curves([0.2, 0.5, 0.2], 0.1, 3), "level")
+
+
+# ---------------------------------------------------------------- tables
+
+
 def test_summary_is_the_interval_of_each_group():
     table = results(inputs=("uniform", "images"))
     rows = stats.summary(table, ["inputs", "aux_dim"])
@@ -100,6 +222,10 @@ def test_summary_is_the_interval_of_each_group():
     for row in rows.itertuples():
         values = table[(table.inputs == row.inputs) & (table.aux_dim == row.aux_dim)].accuracy
         assert (row.mean, row.sd, row.n) == pytest.approx((values.mean(), values.std(), 12))
+        assert (row.low, row.high) == pytest.approx(stats.share_interval(values))
+    losses = table.rename(columns={"accuracy": "loss"})
+    for row in stats.summary(losses, ["inputs", "aux_dim"], "loss").itertuples():
+        values = losses[(losses.inputs == row.inputs) & (losses.aux_dim == row.aux_dim)].loss
         assert (row.low, row.high) == pytest.approx(stats.interval(values))
 
 
@@ -115,7 +241,7 @@ def test_summary_groups_by_tuples_and_by_nothing():
 
 def test_a_figure_draws_the_tables_intervals():
     table = results()
-    axes = seaborn.pointplot(table, x="aux_dim", y="accuracy", errorbar=stats.interval)
+    axes = seaborn.pointplot(table, x="aux_dim", y="accuracy", errorbar=stats.share_interval)
     bars = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 2]
     pyplot.close(axes.figure)
     assert np.array(bars) == pytest.approx(
@@ -286,161 +412,3 @@ def test_detectable_undoes_models_needed(n, sd, correlation):
 def test_power_refuses_impossible_designs(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ((0.55, 0.54, 0.56), (0.56, 0.55, 0.57), "agrees"),
-        ((0.55, 0.54, 0.56), (0.56, None, None), "agrees (published value has no interval)"),
-        ((0.55, 0.54, 0.56), (0.463, 0.447, 0.479), "differs (higher)"),
-        ((0.55, 0.54, 0.56), (0.63, 0.60, 0.66), "differs (lower)"),
-        (
-            (0.55, 0.54, 0.56),
-            (0.5, np.nan, np.nan),
-            "differs (higher; published value has no interval)",
-        ),
-        ((0.55, 0.45, 0.65), (0.56, 0.55, 0.57), "undecided"),
-        ((0.55, 0.54, 0.56), (0.56, 0.40, 0.72), "undecided"),
-        ((0.55, 0.45, 0.65), (0.56, None, None), "undecided (published value has no interval)"),
-    ],
-)
-def test_verdicts(ours, theirs, expected):
-    published = dict(zip(("published", "published_low", "published_high"), theirs))
-    assert stats.verdict(*ours, **published) == expected
-
-
-def test_two_intervals_that_overlap_can_still_differ():
-    # half widths 0.03 and 0.04: the difference's is 0.05, less than 0.06
-    # though [.47, .53] and [.52, .60] overlap
-    assert (
-        stats.verdict(0.5, 0.47, 0.53, published=0.56, published_low=0.52, published_high=0.6)
-        == "differs (lower)"
-    )
-
-
-def test_the_margin_decides_what_is_close_enough():
-    assert (
-        stats.verdict(0.55, 0.48, 0.62, published=0.55)
-        == "undecided (published value has no interval)"
-    )
-    assert stats.verdict(0.55, 0.48, 0.62, published=0.55, margin=0.1).startswith("agrees")
-
-
-def test_a_verdict_needs_numbers():
-    with pytest.raises(ValueError, match="finite"):
-        stats.verdict(0.55, np.nan, np.nan, published=0.5)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "bound", "expected"),
-    [
-        (0.52, 0.58, {"above": 0.5}, "holds"),
-        (0.48, 0.58, {"above": 0.5}, "undecided"),
-        (0.42, 0.48, {"above": 0.5}, "fails"),
-        (0.09, 0.11, {"below": 0.15}, "holds"),
-        (0.09, 0.16, {"below": 0.15}, "undecided"),
-        (0.16, 0.18, {"below": 0.15}, "fails"),
-    ],
-)
-def test_one_sided_claims(low, high, bound, expected):
-    assert stats.holds(low, high, **bound) == expected
-
-
-@pytest.mark.parametrize("bound", [{}, {"above": 0.1, "below": 0.9}])
-def test_a_claim_has_one_bound(bound):
-    with pytest.raises(ValueError, match="one bound"):
-        stats.holds(0.2, 0.3, **bound)
-    with pytest.raises(ValueError, match="low <= high"):
-        stats.holds(0.3, 0.2, above=0.1)
-
-
-def test_published_values_are_tidy():
-    table = pd.read_csv(stats.PUBLISHED)
-    assert list(table) == ["id", "quantity", "source", "value", "low", "high", "n", "note"]
-    assert table.id.is_unique
-    assert table[["quantity", "source", "value", "note"]].notna().all(axis=None)
-    assert table.low.isna().equals(table.high.isna())
-    inside = table.dropna(subset="low")
-    assert ((inside.low <= inside.value) & (inside.value <= inside.high)).all()
-
-
-def test_published_values_converted_to_t_intervals_are_what_their_note_says():
-    table = pd.read_csv(stats.PUBLISHED)
-    parts = table.note.str.extract(
-        r"95 % t from (?:the )?(?P<n>\d+) (?:seed means|models).*sd (?P<sd>[\d.]+\d)"
-    )
-    converted = table.join(parts.astype(float), suffixes=("", "_note")).dropna(subset="sd")
-    assert len(converted) >= 6
-    half = scipy.stats.t.ppf(0.975, converted.n_note - 1) * converted.sd / converted.n_note**0.5
-    assert np.allclose(converted.high - converted.value, half, atol=6e-5)
-    assert np.allclose(converted.value - converted.low, half, atol=6e-5)
-
-
-def test_published_gives_one_quantity():
-    rows = stats.published("student_aux")
-    assert set(rows.quantity) == {"student_aux"}
-    assert len(rows) >= 4
-    with pytest.raises(
-        ValueError, match=r"Nothing is published on 'student': use one of .*student_aux"
-    ):
-        stats.published("student")
-
-
-# ---------------------------------------------------------------- published changes
-
-
-def _arms(changes, models=6, sd=0.01):
-    draw = np.random.default_rng(0)
-    base = draw.normal(0.5, 0.1, models)
-    return (
-        pd.DataFrame(
-            {
-                "arm": arm,
-                "seed": 0,
-                "model": range(models),
-                "accuracy": base + change + draw.normal(0, sd, models),
-            }
-            for arm, change in changes.items()
-        )
-        .explode(["model", "accuracy"])
-        .astype({"accuracy": float})
-    )
-
-
-@pytest.mark.parametrize(
-    ("published_change", "ours", "sd", "word"),
-    [
-        (0.2, 0.1, 0.01, "holds"),
-        (0.2, -0.1, 0.01, "fails"),
-        (-0.2, -0.1, 0.01, "holds"),
-        (-0.2, 0.1, 0.01, "fails"),
-        (0.2, 0.0, 0.2, "undecided"),
-        (0, 0.0, 0.01, "holds"),
-        (0, 0.2, 0.01, "fails"),
-        (0, 0.0, 0.3, "undecided"),
-    ],
-)
-def test_a_published_change_is_judged_by_its_direction(published_change, ours, sd, word):
-    claim = {
-        "id": "x",
-        "claim": "c",
-        "source": "s",
-        "change": published_change,
-        "ours_from": "a",
-        "ours_to": "b",
-    }
-    judged = stats.judged(_arms({"a": 0.0, "b": ours, "c": 9.0}, sd=sd), pd.DataFrame([claim]))
-    assert judged.verdict.item() == word
-    assert (
-        judged.n.item() == 6 and judged.low.item() < judged.difference.item() < judged.high.item()
-    )
-
-
-def test_every_claim_compares_two_arms_and_has_an_id_of_its_own():
-    for chapter in (3, 4):
-        claims = stats.claims(chapter)
-        assert len(claims) > 10 and claims.id.is_unique
-        assert claims.ours_from.str.contains(": ").all() and claims.ours_to.str.contains(": ").all()
-        assert (claims.ours_from != claims.ours_to).all()
-        assert claims.source.str.startswith("this book").sum() >= 5  # predictions of our own

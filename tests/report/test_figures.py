@@ -75,8 +75,23 @@ def test_a_dot_plot_draws_the_means_and_intervals_of_its_table_from_top_to_botto
     plt.close(figure)
 
 
+def test_the_reference_stands_as_bands_behind_the_levels_it_has(rows):
+    means = summary(rows[rows.network == "student"], by="arm")
+    known = means.iloc[[2, 0]].assign(low=0.2, high=0.6)
+    other = known.iloc[:1].assign(arm="of another run")
+    figure, ax = plt.subplots()
+    dot_intervals(ax, means, y="arm", reference=pd.concat([known, other]))
+    bands = ax.patches
+    heights = [band.get_y() + band.get_height() / 2 for band in bands]
+    assert np.allclose(heights, [2, 0])
+    assert np.allclose([[band.get_x(), band.get_width()] for band in bands], [0.2, 0.4])
+    assert max(band.get_zorder() for band in bands) < ax.containers[-1][0].get_zorder()
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(means.arm)
+    plt.close(figure)
+
+
 def test_the_note_says_over_how_many():
-    assert bars_note(8) == "Points are means over n = 8 models, bars are 95 % t intervals."
+    assert bars_note(8) == "Points are means over n = 8 models, bars are 95 % intervals."
     assert "n = 3 to 5 pairs," in bars_note(pd.Series([5.0, 3.0, 4.0]), "pairs")
 
 

@@ -19,6 +19,7 @@ REFERENCE = Path(__file__).resolve().parents[3] / "book" / "reference"
 CLAIMS = REFERENCE / "claims.csv"
 RESULTS = REFERENCE / "results"
 LEVEL = 0.05  # of every test
+VISIBLE = 1e-6  # standard deviations: no number of models shows a smaller distance
 OWN = "this book"  # source of a prediction written before the run
 VERDICTS = (
     "reproduced",
@@ -100,12 +101,13 @@ def _two_sided(p: float) -> float:
     return min(1.0, 2 * p)
 
 
-def _needed(estimate: Estimate, distance: float) -> float:
-    """Models with which a distance of this size would be seen; NaN where none would do."""
+def _needed(estimate: Estimate, *distances: float) -> float:
+    """Models with which the largest of these distances would be seen; NaN where none would do."""
     sd = standard_error(estimate, math.inf) * math.sqrt(estimate.n)
-    if not (sd > 0 and distance):
+    largest = max(map(abs, distances))
+    if not (sd > 0 and largest > VISIBLE * sd):
         return math.nan
-    return models_needed(distance, sd, paired_correlation=0.5)
+    return models_needed(largest, sd, paired_correlation=0.5)
 
 
 def difference(ours: Estimate, theirs: Published) -> Estimate:
@@ -139,7 +141,8 @@ def judge_more(ours: Estimate, claim: Published) -> Judgement:
     within = p_within(ours, claim.bound, claim.margin)
     if within < LEVEL:
         return Judgement("not reproduced", within)
-    needed = _needed(ours, ours.value - claim.bound)
+    away = ours.value - claim.bound
+    needed = _needed(ours, away, claim.margin - abs(away))
     return Judgement("undecided", min(above, below), needed)
 
 
@@ -190,13 +193,16 @@ def judge_value(ours: Estimate, claim: Published) -> Judgement:
         return judged
     differs = _two_sided(min(p_above(gap, 0), p_below(gap, 0)))
     if differs >= LEVEL:
-        return Judgement("undecided", min(judged.p, differs), judged.needed)
+        needed = _needed(gap, gap.value, claim.margin - abs(gap.value))
+        return Judgement("undecided", min(judged.p, differs), needed)
     if math.isnan(claim.bound):
         return Judgement("not reproduced", differs)
     judge = judge_more if claim.value > claim.bound else judge_less
     side = judge(ours, claim)
     words = {"reproduced": "same direction", "contradicted": "contradicted"}
-    return Judgement(words.get(side.verdict, "not reproduced"), max(differs, side.p))
+    if side.verdict not in words:
+        return Judgement("not reproduced", differs)
+    return Judgement(words[side.verdict], max(differs, side.p))
 
 
 def judge_correlation(ours: Estimate, claim: Published) -> Judgement:
@@ -318,6 +324,8 @@ def scorecard(records: pd.DataFrame, claims: pd.DataFrame | None = None) -> pd.D
 def _estimates(records: pd.DataFrame) -> Mapping[tuple[int, str], Estimate]:
     """Estimates by chapter and name, of those records that have an interval."""
     known = {}
+    if records.empty:
+        return known
     for row in records.dropna(subset=["low", "high"]).itertuples():
         known[row.chapter, row.name] = Estimate(row.value, row.low, row.high, row.n)
     return known
