@@ -14,7 +14,7 @@ from IPython.utils.capture import capture_output
 from matplotlib import pyplot
 
 from sublearn.core import machine
-from sublearn.report import notebook
+from sublearn.report import notebook, scorecard
 from sublearn.report.figures import bars_note
 from sublearn.stats import interval, paired, summary
 
@@ -206,6 +206,74 @@ def test_a_table_is_shown_with_its_caption_and_kept(displayed, results):
     assert "<caption>Shares.</caption>" in html
     assert ">0.123<" in html and ">–<" in html and "0.12345" not in html
     assert pd.read_csv(results / "shares.csv").equals(table)
+
+
+@pytest.fixture
+def chapter(monkeypatch, results):
+    """Chapter 5 of a book with two claims of others and one prediction, and a reference run."""
+    claims = pd.DataFrame({
+        "id": ["O-1", "O-2", "P-1", "Q-1"],
+        "source": ["someone", "someone", "this book", "this book"],
+        "chapter": [5, 5, 5, 6],
+        "kind": ["more", "value", "at least", "more"],
+        "claim": ["It helps", "It is a half", "It is good", "Elsewhere"],
+        "published": [0.2, 0.5, np.nan, np.nan],
+        "published_low": np.nan, "published_high": np.nan, "setting": "", "note": "",
+        "quantity": ["gain", "level", "level", "gain"],
+        "bound": [0.0, np.nan, 0.9, 0.0],
+        "margin": 0.05,
+        "baseline": ["arm: a", None, None, None],
+        "arm": ["arm: b", None, None, None],
+    })  # fmt: skip
+    made = "name,value,low,high,n\ngain,-0.3,-0.4,-0.2,25\n"
+    (results / "05.csv").write_text(made)
+    (results / "05").mkdir()
+    (results / "05" / "x.csv").write_text("a\n1\n")
+    monkeypatch.setattr(notebook, "RECORDS", [])
+    monkeypatch.setattr(notebook, "RESULTS", results)
+    monkeypatch.setattr(notebook, "read_claims", lambda: claims)
+    monkeypatch.setattr(scorecard, "read_claims", lambda: claims)
+
+
+def test_verdicts_stand_beside_those_of_the_reference(displayed, results, chapter):
+    notebook.record("gain", 0.3, low=0.2, high=0.4, n=8)
+    notebook.record("unjudged", 0.3)
+    notebook.show_claims(5, name="tab:claims", source="not this book")
+    notebook.show_claims(5, name="tab:own", source="this book")
+    notebook.show_claims(5, name="tab:all")
+    shown = pd.read_csv(results / "claims.csv")
+    assert list(shown.id) == ["O-1", "O-2"]
+    assert list(shown.verdict) == ["reproduced", "not run"]
+    assert list(shown["after Holm"]) == ["reproduced", "not run"]
+    assert list(shown.reference) == ["contradicted", "not run"]
+    assert list(shown.here) == ["0.300 [0.200, 0.400]", "–"]
+    assert list(pd.read_csv(results / "own.csv").id) == ["P-1"]
+    assert list(pd.read_csv(results / "all.csv").id) == ["O-1", "O-2", "P-1"]
+    assert "<caption>" in displayed.outputs[-1].data["text/html"]
+
+
+def test_a_chapter_that_recorded_nothing_ran_nothing(displayed, results, chapter):
+    notebook.show_claims(5, name="tab:claims")
+    assert set(pd.read_csv(results / "claims.csv").verdict) == {"not run"}
+
+
+def test_contrasts_of_claims_are_recorded(displayed, results, chapter):
+    rows = [
+        {"arm": f"arm: {arm}", "seed": 0, "model": model, "accuracy": 0.5 + 0.01 * model + change}
+        for model in range(4)
+        for arm, change in (("a", 0), ("b", 0.1 + 0.001 * model))
+    ]
+    notebook.record_contrasts(pd.DataFrame(rows), 5, dataset="digits")
+    (row,) = records(results)
+    assert (row["name"], row["n"], row["dataset"]) == ("gain", 4, "digits")
+    assert row["value"] == pytest.approx(0.1015)
+    assert row["low"] < row["value"] < row["high"]
+
+
+def test_the_reference_has_tables_of_figures(chapter):
+    assert notebook.reference_table(5, "fig:x").a.tolist() == [1]
+    assert notebook.reference_table(5, "fig:other") is None
+    assert notebook.reference_table(4, "fig:x") is None
 
 
 def test_a_page_not_built_on_mnist_says_so(displayed):
