@@ -133,4 +133,4 @@ $(READY): requirements.txt pyproject.toml
 # Compile the ranges of pyproject.toml to one file of pins for every system; it holds digests and no addresses.
 pins: $(READY)
 	$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --group book --group dev pyproject.toml -o requirements.txt
+	  --group book --group dev --group llm pyproject.toml -o requirements.txt
