@@ -3,8 +3,9 @@
     .venv/bin/python tests/kills.py --kills 100 --pairs 20
 
 Not a part of `make test`: a hundred kills take half an hour. Each comes within WITHIN of a build's duration: the next
-build goes on from what the killed one left, so that together they cut every part of the book, the site's as well. Works on the profile smoke of this checkout and on stores of
-its own in a temporary folder. Ends with exit status 1 at the first difference from an undisturbed run.
+build goes on from what the killed one left, so that together they cut every part of the book, the site's as well. Works
+on the profile smoke of this checkout and on stores of its own in a temporary folder. Ends with exit status 1 at the
+first difference from an undisturbed run.
 """
 
 import argparse

@@ -3,12 +3,14 @@
 import base64
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from press.reference import folder_of
 from press.runner import CHAPTERS, Project
+from sublearn.core import store
 from sublearn.report import scorecard
 
 STRIP = 150, 26  # width and height of a strip, in pixels
@@ -32,6 +34,13 @@ SCRIPT = """
   apply();
 })();
 """
+
+
+class Chapter(NamedTuple):
+    """A chapter as the scorecard names it; without a page its address is empty."""
+
+    title: str
+    address: str = ""
 
 
 def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,8 +68,8 @@ def joined(project: Project) -> pd.DataFrame:
 def page(project: Project) -> str:
     """HTML of the scorecard."""
     table = joined(project)
-    parts = ['<div class="scorecard">', counts(table), filters(table), heading()]
     chapters = chapter_pages(project)
+    parts = ['<div class="scorecard">', counts(table), filters(table, chapters), heading()]
     parts += [row(claim, chapters) for claim in table.itertuples()]
     parts += ["</tbody></table></div>", download(table), "</div>", f"<script>{SCRIPT}</script>"]
     return "\n".join(parts)
@@ -81,13 +90,14 @@ def counts(table: pd.DataFrame) -> str:
     return "".join(lines)
 
 
-def filters(table: pd.DataFrame) -> str:
+def filters(table: pd.DataFrame, chapters: dict[int, Chapter]) -> str:
     """Boxes that choose what is shown; hidden until the script runs."""
     boxes = []
     for name, title in FILTERS.items():
         options = ['<option value="">all</option>']
         for value in sorted(table[name].unique()):
-            options.append(f'<option value="{escape(str(value))}">{escape(str(value))}</option>')
+            shown = chapter_of(value, chapters).title if name == "chapter" else value
+            options.append(f'<option value="{escape(str(value))}">{escape(shown)}</option>')
         box = f'<label>{title} <select name="{name}">{"".join(options)}</select></label>'
         boxes.append(box)
     return f'<form hidden>{" ".join(boxes)} <output aria-live="polite"></output></form>'
@@ -95,7 +105,7 @@ def filters(table: pd.DataFrame) -> str:
 
 def heading() -> str:
     """Beginning of the table."""
-    columns = ("Claim", "Source", "Ch.", "Published and ours", "n", "Verdict", "After Holm", "Here")
+    columns = ("Claim", "Verdict", "Published and ours")
     cells = "".join(f'<th scope="col">{column}</th>' for column in columns)
     return (
         '<div class="scorecard-table" tabindex="0" role="region" aria-label="Claims and verdicts">'
@@ -103,38 +113,52 @@ def heading() -> str:
     )
 
 
-def row(claim, chapters: dict[int, str]) -> str:
-    """A row of the table; chapters: addresses of their pages."""
+def row(claim, chapters: dict[int, Chapter]) -> str:
+    """A row of the table."""
     data = [f'data-{name}="{escape(str(getattr(claim, name)))}"' for name in FILTERS]
-    note = "" if pd.isna(claim.note) else f' <span class="note">{escape(claim.note)}</span>'
-    kind = (
-        f'<span class="kind">{escape(claim.id)}, {claim.kind}, {escape(str(claim.setting))}</span>'
-    )
-    link = str(claim.chapter)
-    if claim.chapter in chapters:
-        link = f'<a href="{chapters[claim.chapter]}">{link}</a>'
-    verdict = escape(claim.verdict)
-    if claim.verdict == "undecided" and claim.needed > claim.n:
-        verdict += f" (n = {claim.needed:,.0f} would decide)"
-    cells = [
-        f"{escape(claim.claim)} {kind}{note}",
-        escape(claim.source),
-        link,
-        strip(claim),
-        "" if pd.isna(claim.n) else f"{claim.n:.0f}",
-        f'<span class="verdict" data-word="{claim.verdict}">{verdict}</span>',
-        escape(claim.corrected),
-        escape(claim.local_verdict),
-    ]
+    cells = [said(claim, chapter_of(claim.chapter, chapters)), verdicts(claim), strip(claim)]
     body = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr id="claim-{claim.id}" {" ".join(data)}>{body}</tr>'
 
 
-def chapter_pages(project: Project) -> dict[int, str]:
-    """Addresses of the chapters' pages, as seen from the scorecard's, by number."""
+def said(claim, chapter: Chapter) -> str:
+    """The claim, who made it, and where it is tested."""
+    place = escape(chapter.title)
+    if chapter.address:
+        place = f'<a href="{chapter.address}">{place}</a>'
+    small = [f"{escape(claim.source)}. {place}.", f"{escape(claim.id)}: {claim.kind}"]
+    if not pd.isna(claim.setting):
+        small[1] += f", {escape(claim.setting)}"
+    if not pd.isna(claim.note):
+        small.append(escape(claim.note))
+    lines = "".join(f'<span class="small">{line}</span>' for line in small)
+    return f"{escape(claim.claim)}{lines}"
+
+
+def verdicts(claim) -> str:
+    """The verdict of the reference run, after Holm's correction, and here."""
+    verdict = f'<span class="verdict" data-word="{claim.verdict}">{claim.verdict}</span>'
+    small = []
+    if claim.verdict == "undecided" and claim.needed > claim.n:
+        small.append(f"n = {claim.needed:,.0f} would decide")
+    if claim.corrected != claim.verdict:
+        small.append(f"after Holm: {claim.corrected}")
+    small.append(f"here: {claim.local_verdict}")
+    lines = "".join(f'<span class="small">{line}</span>' for line in small)
+    return f"{verdict}{lines}"
+
+
+def chapter_of(number: int, chapters: dict[int, Chapter]) -> Chapter:
+    """The chapter of a number, or words for one that is not written yet."""
+    return chapters.get(number, Chapter(f"a chapter that is not written yet ({number})"))
+
+
+def chapter_pages(project: Project) -> dict[int, Chapter]:
+    """Titles of the chapters and addresses of their pages, as seen from the scorecard's."""
     pages = {}
-    for path in (project.root / "notebooks").glob(CHAPTERS):
-        pages[int(path.name[:2])] = f"../notebooks/{path.stem}.html"
+    for path in sorted((project.root / "notebooks").glob(CHAPTERS)):
+        title = "".join(store.read_json(path)["cells"][0]["source"]).splitlines()[0]
+        pages[int(path.name[:2])] = Chapter(title.lstrip("# "), f"../notebooks/{path.stem}.html")
     return pages
 
 
@@ -156,14 +180,16 @@ def strip(claim) -> str:
         )
     for name, middle, points in (("theirs", 8, places[3:6]), ("ours", 18, places[:3])):
         parts.append(_bar(name, middle, points))
-    said = f"ours {claim.value:.3g} [{claim.low:.3g}, {claim.high:.3g}]"
+    text = f"ours {claim.value:.3g} [{claim.low:.3g}, {claim.high:.3g}]"
     if not pd.isna(claim.published):
-        said += f", published {claim.published:.3g}"
+        text += f", published {claim.published:.3g}"
+    if not pd.isna(claim.n):
+        text += f" (n = {claim.n:.0f})"
     picture = (
-        f'<svg role="img" aria-label="{said}" width="{width}" height="{height}" '
+        f'<svg role="img" aria-label="{text}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
     )
-    return f'{picture}<span class="kind">{said}</span>'
+    return f'{picture}<span class="small">{text}</span>'
 
 
 def _bar(name: str, middle: int, points: np.ndarray) -> str:

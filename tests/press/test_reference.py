@@ -196,8 +196,9 @@ def test_the_page_has_a_row_for_each_claim(page, claims):
 def test_a_row_has_the_verdict_of_the_reference_and_that_of_the_local_run(page):
     row = re.search(r'<tr id="claim-P-1".*?</tr>', page).group()
     assert 'data-verdict="reproduced"' in row
-    assert row.endswith("<td>reproduced</td><td>contradicted</td></tr>")
-    assert '<a href="../notebooks/03_strength.html">3</a>' in row
+    assert '<span class="verdict" data-word="reproduced">reproduced</span>' in row
+    assert "here: contradicted" in row and "(n = 25)" in row
+    assert '<a href="../notebooks/03_strength.html">T</a>' in row
     assert "ours 0.2 [0.1, 0.3]" in row and "<svg" in row
 
 
@@ -245,7 +246,7 @@ def test_a_book_without_results_has_a_page(tmp_path, claims):
 
 def claim(**values):
     row = dict.fromkeys(["value", "low", "high", "published", "published_low", "published_high"])
-    row |= {"bound": None} | values
+    row |= {"bound": None, "n": None} | values
     return pd.DataFrame([row]).astype(float).iloc[0]
 
 
