@@ -175,7 +175,7 @@ def swap(app, docname: str, source: list[str]) -> None:
 
 def with_staleness(project: Project, name: str, notebook: dict) -> str:
     """Text of an executed copy, with a note at its end where its reference run is of other code."""
-    inputs = notebook["metadata"].get("press", {}).get("inputs", {})
+    inputs = notebook.get("metadata", {}).get("press", {}).get("inputs", {})
     sentence = staleness(project, name, inputs)
     if sentence:
         note = f":::{{note}}\n{sentence}\n:::"

@@ -470,7 +470,7 @@ def test_a_parameter_has_the_type_of_its_default(tmp_path, key, value, message):
 def test_an_unknown_profile_is_refused_by_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["press", "run", "--profile", "huge"])
     assert site.main() == 2
-    assert "profile 'huge' is unknown; allowed: laptop, paper, smoke" in capsys.readouterr().err
+    assert "profile 'huge' is unknown; allowed: laptop, paper, reference, smoke" in capsys.readouterr().err
 
 
 def test_an_unknown_number_type_is_refused_by_the_command_line(monkeypatch, capsys):

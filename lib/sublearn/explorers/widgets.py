@@ -322,7 +322,7 @@ class NoiseBench(Explorer):
             ax.errorbar("parameter", "mean", bars.T, data=rows, fmt="o", capsize=4, label=family)
         ax.set(xlabel=self.label, ylabel="accuracy on test images", ylim=(0, 1))
         ax.legend(**BESIDE)
-        caption = f"{self.title}: accuracies with 95 % t intervals."
+        caption = f"{self.title}: accuracies with 95 % intervals."
         alt = (
             f"Accuracy of students against the {self.label} of the noise: "
             "points with intervals, a color per family."

@@ -146,7 +146,7 @@ def readings(table: pd.DataFrame) -> pd.DataFrame:
 def panels(
     rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2
 ) -> Figure:
-    """One small panel per factor: means with 95 % t intervals of the networks at each level.
+    """One small panel per factor: means with 95 % intervals of the networks at each level.
 
     `rows` comes from `readings`; levels are drawn in the order of the arms, long names one below
     the other. `chance` is the accuracy of guessing.

@@ -125,7 +125,7 @@ def show(
     """Display a figure as SVG with its caption, its alternative text and, under `name`, its number.
 
     `name` starts with "fig:". `table` holds what is drawn, to be kept. Given `n`, the caption ends
-    with the sentence of `bars_note`: means over n models (or another `unit`), 95 % t intervals.
+    with the sentence of `bars_note`: means over n models (or another `unit`), 95 % intervals.
     """
     if not name.startswith("fig:"):
         raise ValueError(

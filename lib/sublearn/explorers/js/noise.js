@@ -160,7 +160,7 @@ export function render({ model, el }) {
     }
     const sentence = chosen
       ? `Measured nearest to this, at ${number(chosen.parameter)}: accuracy ${number(chosen.mean)}, ` +
-        `95 % t interval ${number(chosen.low)} to ${number(chosen.high)}, n = ${chosen.n}.`
+        `95 % interval ${number(chosen.low)} to ${number(chosen.high)}, n = ${chosen.n}.`
       : "No accuracy was measured for this family.";
     spoken.say(sentence);
     parts.forEach(({ name, svg }) =>

@@ -29,7 +29,7 @@ export function choose(data, { factor, hue, measure, baseline, where }) {
         ? chosen.filter(({ unit }) => partners.has(unit)).map(({ unit, value }) => value - partners.get(unit))
         : chosen.map(({ value }) => value);
       const repeated = new Set(chosen.map(({ unit }) => unit)).size < chosen.length;
-      rows.push({ level: first, hue: second, points, repeated, ...(base ? paired(chosen, base) : summary(points)) });
+      rows.push({ level: first, hue: second, points, repeated, ...(base ? paired(chosen, base) : summary(points, measure)) });
     }
   }
   const order = data.factors[factor].levels;
@@ -178,7 +178,7 @@ export function render({ model, el }) {
     const faulty = rows.some(({ repeated }) => repeated),
       single = Math.max(0, ...rows.map((row) => row.single || 0));
     note.textContent = rows.length
-      ? `Points are means over n = ${n} ${unit}, bars are 95 % t intervals, faint dots are single ${unit}.` +
+      ? `Points are means over n = ${n} ${unit}, bars are 95 % intervals, faint dots are single ${unit}.` +
         (difference ? " Differences are paired." : "") +
         (single ? ` ${single} without a partner are left out.` : "") +
         (faulty ? " Some units occur several times here, so the bars are too short." : "")

@@ -1,4 +1,4 @@
-// Means with Student's t intervals and paired differences, as sublearn.stats computes them.
+// Means with 95 % intervals and paired differences, as sublearn.stats computes them.
 
 function logGamma(x) {
   const series = [
@@ -44,15 +44,22 @@ export function quantile(freedom) {
   return low;
 }
 
-// { mean, low, high, n } of the finite values; with fewer than two there is no interval.
-export function summary(values) {
+// What lies between 0 and 1, and whose interval does so too: as SHARES of sublearn.stats.
+const SHARES = /^(accuracy|ceiling|share|AUC)/;
+
+// { mean, low, high, n } of the finite values; with fewer than two there is no interval. A share's is Student's on the
+// scale of log-odds, with the error of the mean carried over by the delta method.
+export function summary(values, name = "") {
   const finite = values.filter((value) => Number.isFinite(value)),
     n = finite.length;
   const mean = n ? finite.reduce((sum, value) => sum + value, 0) / n : null;
   if (n < 2) return { mean, low: null, high: null, n };
   const square = finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1);
   const half = quantile(n - 1) * Math.sqrt(square / n);
-  return { mean, low: mean - half, high: mean + half, n };
+  const slope = mean * (1 - mean);
+  if (!SHARES.test(name) || slope <= 0) return { mean, low: mean - half, high: mean + half, n };
+  const [low, high] = [-1, 1].map((sign) => 1 / (1 + Math.exp(-sign * (half / slope)) * ((1 - mean) / mean)));
+  return { mean, low, high, n };
 }
 
 // Differences of the rows that name the same unit; a unit that only one side has is left out and counted.
