@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import seaborn
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot
 from statsmodels.stats.power import TTestIndPower, TTestPower
@@ -102,9 +102,18 @@ def test_the_interval_of_a_share_holds_its_mean_and_stays_between_0_and_1(values
 
 @given(accuracies)
 def test_shares_and_their_complements_have_mirrored_intervals(values):
+    assume(np.array_equal(1 - (1 - np.array(values)), values))  # else their complement is another
     low, high = stats.share_interval(values)
     mirrored = stats.share_interval(1 - np.array(values))
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 8, 25])
+def test_shares_of_which_all_are_0_or_1_leave_room(n):
+    """Clopper and Pearson: n zeros of n come in one of 40 draws where the mean is at the bound."""
+    expected = scipy.stats.binomtest(0, n).proportion_ci(0.95, "exact")
+    assert stats.share_interval([0.0] * n) == pytest.approx((0, expected.high))
+    assert stats.share_interval([1.0] * n) == pytest.approx((1 - expected.high, 1))
 
 
 def test_the_interval_of_a_share_by_hand():
@@ -124,8 +133,6 @@ def test_shares_near_one_have_a_lopsided_interval():
     low, high = stats.share_interval(values)
     assert stats.interval(values)[1] > 1 > high
     assert np.mean(values) - low > high - np.mean(values)
-    assert stats.share_interval([1.0, 1.0, 1.0]) == (1, 1)
-    assert stats.share_interval([0.0, 0.0]) == (0, 0)
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.55, 30), (0.1, 100), (0.97, 200)])

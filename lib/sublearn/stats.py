@@ -39,7 +39,8 @@ def share_interval(values: Iterable[float], level: float = 0.95) -> tuple[float,
     """Interval (low, high) of the mean of values between 0 and 1, which stays between them.
 
     Student's t interval on the scale of log-odds, with the error of the mean carried over by the
-    delta method. Where the mean is 0 or 1, no value differs, and it is both ends.
+    delta method. Where every value is 0, the mean is at most what would give n zeros in one of 40
+    draws (Clopper and Pearson's bound, which holds for any law between 0 and 1); 1 alike.
     """
     values = _finite(values)
     mean = values.mean()
@@ -47,7 +48,8 @@ def share_interval(values: Iterable[float], level: float = 0.95) -> tuple[float,
     if values.min() < 0 or values.max() > 1:
         raise ValueError(f"A share lies between 0 and 1, got {values.min()} to {values.max()}.")
     if odds_slope == 0:
-        return float(mean), float(mean)
+        farthest = 1 - ((1 - level) / 2) ** (1 / len(values))
+        return (1 - farthest, 1.0) if mean else (0.0, farthest)
     quantile = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
     half = quantile * scipy.stats.sem(values) / odds_slope
     center = scipy.special.logit(mean)

@@ -244,7 +244,9 @@ def scores():
     levels = [("uniform", "images"), (1, 3, 10), (0, 1), range(4)]
     rows = itertools.product(*levels)
     table = pd.DataFrame(rows, columns=["inputs", "aux_dim", "seed", "model"])
-    return table.assign(accuracy=generator.random(len(table)), n=1)
+    accuracy = generator.random(len(table))
+    accuracy[(table.inputs == "images") & (table.aux_dim == 10)] = 1.0  # every model is right
+    return table.assign(accuracy=accuracy, n=1)
 
 
 def test_intervals_are_those_of_sublearn(ask):

@@ -242,14 +242,21 @@ def test_verdicts_stand_beside_those_of_the_reference(displayed, results, chapte
     notebook.show_claims(5, name="tab:own", source="this book")
     notebook.show_claims(5, name="tab:all")
     shown = pd.read_csv(results / "claims.csv")
-    assert list(shown.id) == ["O-1", "O-2"]
+    assert list(shown.claim) == ["It helps (O-1, someone)", "It is a half (O-2, someone)"]
     assert list(shown.verdict) == ["reproduced", "not run"]
-    assert list(shown["after Holm"]) == ["reproduced", "not run"]
     assert list(shown.reference) == ["contradicted", "not run"]
-    assert list(shown.here) == ["0.300 [0.200, 0.400]", "–"]
-    assert list(pd.read_csv(results / "own.csv").id) == ["P-1"]
-    assert list(pd.read_csv(results / "all.csv").id) == ["O-1", "O-2", "P-1"]
+    assert list(shown.here) == ["0.300 [0.200, 0.400] (n = 8)", "–"]
+    assert list(pd.read_csv(results / "own.csv").claim) == ["It is good (P-1, this book)"]
+    assert len(pd.read_csv(results / "all.csv")) == 3
     assert "<caption>" in displayed.outputs[-1].data["text/html"]
+
+
+def test_a_verdict_that_holms_correction_changes_says_so(displayed, results, chapter):
+    notebook.record("gain", 0.3, low=0.02, high=0.58, n=8)
+    notebook.record("level", 0.5, low=0.3, high=0.7, n=8)
+    notebook.show_claims(5, name="tab:claims")
+    first = pd.read_csv(results / "claims.csv").verdict[0]
+    assert first == "reproduced (after Holm: undecided)"
 
 
 def test_a_chapter_that_recorded_nothing_ran_nothing(displayed, results, chapter):

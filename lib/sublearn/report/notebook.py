@@ -177,33 +177,39 @@ def show_claims(chapter: int, *, name: str, source: str = "") -> None:
     """Display the verdicts on a chapter's claims: by what this kernel recorded, and by reference.
 
     source: only claims whose source begins so; "not this book": those of others.
-    Columns: the verdict, that after Holm's correction over the chapter's claims, and that of the
-    reference run (25 models an arm, or 10 pairs), which decides.
+    The reference run has 25 models an arm, or 10 pairs, and decides.
     """
     claims = read_claims().query("chapter == @chapter")
     here = pd.DataFrame(RECORDS).assign(chapter=chapter)
     table = scorecard(here, claims)
     reference = scorecard(read_records(RESULTS), claims)
-    ours = [*map(_with_interval, table.value, table.low, table.high)]
-    columns = {"claim": table.claim, "verdict": table.verdict, "reference": reference.verdict}
-    columns |= {"here": ours, "n": table.n, "published": table.published}
-    columns |= {"after Holm": table.corrected, "source": table.source, "id": table.id}
-    shown = pd.DataFrame(columns)
+    shown = pd.DataFrame()
+    shown["claim"] = table.claim + " (" + table.id + ", " + table.source + ")"
+    shown["verdict"] = [*map(_with_correction, table.verdict, table.corrected)]
+    shown["reference"] = [*map(_with_correction, reference.verdict, reference.corrected)]
+    shown["here"] = [*map(_with_interval, table.value, table.low, table.high, table.n)]
+    shown["published"] = table.published
     own = table.source == OWN
     if source == f"not {OWN}":
         shown = shown[~own]
     elif source:
         shown = shown[table.source.str.startswith(source)]
     caption = (
-        "Claims, what this run finds (mean with 95 % interval over n), and the verdicts: by the "
-        "rule of the claim's kind, after Holm's correction over the chapter, and by the reference "
-        "run."
+        "Claims, the verdicts by this run and by the reference run (in brackets where Holm's "
+        "correction over the chapter changes it), and what this run finds: mean with 95 % interval."
     )
-    tabulate(shown, name=name, caption=caption, formats={"published": "{:.3g}", "n": "{:.0f}"})
+    tabulate(shown, name=name, caption=caption, formats={"published": "{:.3g}"})
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+def _with_correction(verdict: str, corrected: str) -> str:
+    return verdict if verdict == corrected else f"{verdict} (after Holm: {corrected})"
+
+
+def _with_interval(value: float, low: float, high: float, n: float) -> str:
+    if pd.isna(value):
+        return "–"
+    count = "" if pd.isna(n) else f" (n = {n:.0f})"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]{count}"
 
 
 def reference_table(chapter: int, name: str) -> pd.DataFrame | None:

@@ -57,7 +57,9 @@ export function summary(values, name = "") {
   const square = finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1);
   const half = quantile(n - 1) * Math.sqrt(square / n);
   const slope = mean * (1 - mean);
-  if (!SHARES.test(name) || slope <= 0) return { mean, low: mean - half, high: mean + half, n };
+  if (!SHARES.test(name) || slope < 0) return { mean, low: mean - half, high: mean + half, n };
+  const farthest = 1 - 0.025 ** (1 / n); // Clopper and Pearson's bound where all are 0 or all are 1
+  if (slope === 0) return { mean, low: mean ? 1 - farthest : 0, high: mean ? 1 : farthest, n };
   const [low, high] = [-1, 1].map((sign) => 1 / (1 + Math.exp(-sign * (half / slope)) * ((1 - mean) / mean)));
   return { mean, low, high, n };
 }
