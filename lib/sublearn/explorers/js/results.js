@@ -29,7 +29,13 @@ export function choose(data, { factor, hue, measure, baseline, where }) {
         ? chosen.filter(({ unit }) => partners.has(unit)).map(({ unit, value }) => value - partners.get(unit))
         : chosen.map(({ value }) => value);
       const repeated = new Set(chosen.map(({ unit }) => unit)).size < chosen.length;
-      rows.push({ level: first, hue: second, points, repeated, ...(base ? paired(chosen, base) : summary(points, measure)) });
+      rows.push({
+        level: first,
+        hue: second,
+        points,
+        repeated,
+        ...(base ? paired(chosen, base) : summary(points, measure)),
+      });
     }
   }
   const order = data.factors[factor].levels;
