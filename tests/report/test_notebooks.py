@@ -159,3 +159,13 @@ def test_notebooks_are_lint_free():
     command = [sys.executable, "-m", "ruff", "check", "notebooks"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@EACH
+def test_a_figure_and_a_table_are_kept_under_different_names(path):
+    """Both are files of one folder, called by what stands behind the colon."""
+    names = []
+    for function in ("show", "tabulate", "show_claims"):
+        names += [ast.literal_eval(call["name"]) for call in calls(path, function)]
+    stems = [name.split(":")[-1] for name in names]
+    assert len(stems) == len(set(stems)), sorted(stem for stem in set(stems) if stems.count(stem) > 1)
