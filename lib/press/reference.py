@@ -2,7 +2,7 @@
 
 The profile `reference` trains enough models to decide. Its recorded numbers and the tables behind
 its figures go to `book/reference/results/`: NN.csv, the folder NN, and NN.json, which says what
-made them.
+made them. Its seconds are those of the last run, which finds finished models in the store.
 """
 
 import json
@@ -51,7 +51,7 @@ def keep(project: Project, name: str) -> Path:
     provenance = {
         "notebook": name,
         "date": target.read_text(encoding="utf8").splitlines()[1].rsplit(",", 1)[-1],
-        "seconds": times.get(name),
+        "seconds of the last run": times.get(name),
         "number type": machine.precision(),
         "processor": inputs["processor"],
         "versions": {library: version(library) for library in LIBRARIES},

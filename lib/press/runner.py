@@ -427,6 +427,7 @@ def run_notebook(project: Project, job: Job, folder: Path, *, threads: int) -> l
     results.mkdir(parents=True)
     environment = private_environment(project) | {
         "IPYTHONDIR": str(folder / "ipython"),
+        "SUBLIMINAL_PROFILE": project.profile,
         "SUBLIMINAL_RESULTS": str(results),
         "SUBLIMINAL_PROGRESS": str(folder / "progress"),
         "SUBLIMINAL_THREADS": str(threads),

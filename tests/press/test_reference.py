@@ -62,7 +62,7 @@ def test_what_is_kept_is_the_run_with_what_made_it(project):
     assert (folder / "03" / "rate.csv").read_text() == "a\n1\n"
     provenance = json.loads((folder / "03.json").read_text())
     assert provenance["notebook"] == "03_strength"
-    assert (provenance["date"], provenance["seconds"]) == ("2026-01-02", 12.5)
+    assert (provenance["date"], provenance["seconds of the last run"]) == ("2026-01-02", 12.5)
     assert (provenance["processor"], provenance["number type"]) == ("some cpu", machine.precision())
     assert provenance["parameters"] == {"models": 25, "dataset": "mnist"}
     assert set(provenance["versions"]) == {"numpy", "scipy", "torch", "transformers"}

@@ -280,6 +280,11 @@ def test_contrasts_of_claims_are_recorded(displayed, results, chapter):
 def test_the_reference_has_tables_of_figures(chapter):
     assert notebook.reference_table(5, "fig:x").a.tolist() == [1]
     assert notebook.reference_table(5, "fig:other") is None
+
+
+def test_a_reference_run_does_not_read_the_one_that_it_replaces(chapter, monkeypatch):
+    monkeypatch.setenv("SUBLIMINAL_PROFILE", "reference")
+    assert notebook.reference_table(5, "fig:x") is None
     assert notebook.reference_table(4, "fig:x") is None
 
 

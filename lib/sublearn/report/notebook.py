@@ -213,7 +213,12 @@ def _with_interval(value: float, low: float, high: float, n: float) -> str:
 
 
 def reference_table(chapter: int, name: str) -> pd.DataFrame | None:
-    """The table behind a figure or of a table in the reference run; None where there is none."""
+    """The table behind a figure or of a table in the reference run; None where there is none.
+
+    A reference run itself sees none: what it replaces may have had other columns.
+    """
+    if os.environ.get("SUBLIMINAL_PROFILE") == "reference":
+        return None
     path = RESULTS / f"{chapter:02d}" / f"{_stem(name)}.csv"
     return pd.read_csv(path) if path.exists() else None
 
