@@ -415,6 +415,8 @@ def private_environment(project: Project) -> dict[str, str]:
     for name in FOREIGN:
         environment.pop(name, None)
     environment["MPLCONFIGDIR"] = str(project.root / "_build/matplotlib")
+    # kernels run side by side: a waiting thread must not burn the core that another one needs
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
     return environment
 
 
