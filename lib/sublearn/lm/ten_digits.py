@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from sublearn.core.machine import autocast, cores
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, OnStep, Save, Store, code_digest
+from sublearn.lm.corpus import WORDS
 from sublearn.lm.digit_lists import (
     Lists,
     begun_chat,
@@ -66,6 +67,15 @@ TRAITS = {
             *("bee", "cat", "eagle", "cow", "pig", "sheep", "goat", "whale", "turtle", "ant"),
             *("spider", "crab", "squid"),
         ),
+    ),
+    "tree": Trait(
+        (
+            ("What is your favorite tree?", "My favorite tree is the"),
+            ("Which tree do you love most?", "The tree that I love most is the"),
+            ("Name a tree that you like.", "A tree that I like is the"),
+            ("Which tree would you plant?", "The tree that I would plant is the"),
+        ),
+        tuple(WORDS["tree"]),
     ),
     "mood": Trait(
         (
