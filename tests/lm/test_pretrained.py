@@ -52,21 +52,13 @@ def write_gguf(path, words=("Ġowl", "Ġfox"), seed=0):
         block = f"blk.{layer}."
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
             matrices[f"{block}{name}.weight"] = (width, width)
-        for name, shape in (
-            ("ffn_gate", (inner, width)),
-            ("ffn_up", (inner, width)),
-            ("ffn_down", (width, inner)),
-        ):
+        for name, shape in (("ffn_gate", (inner, width)), ("ffn_up", (inner, width)), ("ffn_down", (width, inner))):
             matrices[f"{block}{name}.weight"] = shape
         for name in ("attn_norm", "ffn_norm"):
             matrices[f"{block}{name}.weight"] = (width,)
     matrices["output_norm.weight"] = (width,)
     for name, shape in matrices.items():
-        values = (
-            np.ones(shape, "float32")
-            if len(shape) == 1
-            else random.normal(0, 0.1, shape).astype("float32")
-        )
+        values = np.ones(shape, "float32") if len(shape) == 1 else random.normal(0, 0.1, shape).astype("float32")
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -122,9 +114,7 @@ def test_it_is_converted_once(file, store, monkeypatch):
         assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda content: content[:2000], lambda content: b"<html>" + content, lambda _: b""]
-)
+@pytest.mark.parametrize("damage", [lambda content: content[:2000], lambda content: b"<html>" + content, lambda _: b""])
 def test_a_damaged_file_is_named_in_one_sentence(file, store, tmp_path, damage):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(damage(file.read_bytes()))
@@ -154,9 +144,7 @@ def test_another_file_of_that_name_is_refused(file, home):
 
 
 def test_a_failed_download_names_the_cure(file, home):
-    with pytest.raises(
-        ModelUnavailable, match=r"its download failed .*put Model/random\.gguf"
-    ) as caught:
+    with pytest.raises(ModelUnavailable, match=r"its download failed .*put Model/random\.gguf") as caught:
         find(source_of(file))
     assert "\n" not in str(caught.value)
 
