@@ -44,6 +44,8 @@ REFERENCE_LOOK = {
     "zorder": 1,
     "label": "reference run, 95 % interval",
 }
+LINE_LOOK = {"marker": "o", "ms": 4, "capsize": 3}
+BAND_LOOK = {"alpha": 0.18, "linewidth": 0, "zorder": 1}
 NETWORK_LOOK = {
     "hue": "network",
     "hue_order": list(NETWORKS),
@@ -123,6 +125,23 @@ def dot_intervals(
     ax.errorbar(means, heights, xerr=lengths, **MEAN_LOOK)
     ax.set_yticks(heights, levels)
     ax.invert_yaxis()
+    return ax
+
+
+def line_intervals(
+    ax: Axes, table: pd.DataFrame, *, x: str, reference: pd.DataFrame | None = None, **look
+) -> Axes:
+    """Line of a `stats.summary` or `stats.paired` table over its numbers in column `x`.
+
+    `reference`, if given, is the same table of the reference run: its intervals are a faint band in
+    the color of the line. `look` goes to matplotlib's `errorbar`.
+    """
+    middle = table["mean" if "mean" in table else "difference"]
+    lengths = [middle - table["low"], table["high"] - middle]
+    line, *_ = ax.errorbar(table[x], middle, yerr=lengths, **(LINE_LOOK | look))
+    if reference is not None:
+        known = reference.sort_values(x)
+        ax.fill_between(known[x], known["low"], known["high"], color=line.get_color(), **BAND_LOOK)
     return ax
 
 
