@@ -215,12 +215,13 @@ def _with_interval(value: float, low: float, high: float, n: float) -> str:
 def reference_table(chapter: int, name: str) -> pd.DataFrame | None:
     """The table behind a figure or of a table in the reference run; None where there is none.
 
-    A reference run itself sees none: what it replaces may have had other columns.
+    A reference run itself sees none: what it replaces may have had other columns. A column `level`
+    holds names, also where they look like numbers.
     """
     if os.environ.get("SUBLIMINAL_PROFILE") == "reference":
         return None
     path = RESULTS / f"{chapter:02d}" / f"{_stem(name)}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    return pd.read_csv(path, dtype={"level": str}) if path.exists() else None
 
 
 def note(dataset: str) -> None:
