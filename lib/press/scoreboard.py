@@ -1,12 +1,14 @@
 """The scorecard's page: counts, filters, a row with a strip for each claim, and a file of it."""
 
 import base64
+import re
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from docutils.nodes import make_id
 
 from press.reference import folder_of
 from press.runner import CHAPTERS, Project
@@ -14,6 +16,9 @@ from sublearn.core import store
 from sublearn.report import scorecard
 
 STRIP = 150, 26  # width and height of a strip, in pixels
+CONTRADICTIONS = scorecard.REFERENCE / "contradictions.csv"
+HOLDS = ("reproduced", "same direction")
+HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
 FILTERS = {"source": "Source", "chapter": "Chapter", "verdict": "Verdict"}
 SCRIPT = """
 (() => {
@@ -43,6 +48,23 @@ class Chapter(NamedTuple):
     address: str = ""
 
 
+class Place(NamedTuple):
+    """Where a chapter's page shows a claim: a figure's name and a cell's id; empty where nowhere."""
+
+    figure: str = ""
+    cell: str = ""
+
+
+class Contents(NamedTuple):
+    """What an executed copy holds, by the number of the cell."""
+
+    ids: list[str]
+    sections: list[int]  # how many headings stand before each cell's end
+    recorded: dict[str, int]  # quantity -> the cell that records it
+    figures: dict[int, str]  # cell -> name of its figure
+    arms: dict[str, str]  # arm -> the first figure whose table has it
+
+
 def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scorecard by the reference results, and by those of the project's profile."""
     reference = scorecard.read_records(folder_of(project))
@@ -69,8 +91,10 @@ def page(project: Project) -> str:
     """HTML of the scorecard."""
     table = joined(project)
     chapters = chapter_pages(project)
+    found = places(project, table)
     parts = ['<div class="scorecard">', counts(table), filters(table, chapters), heading()]
-    parts += [row(claim, chapters) for claim in table.itertuples()]
+    for claim in table.itertuples():
+        parts.append(row(claim, chapters, found.get(claim.id, Place())))
     parts += ["</tbody></table></div>", download(table), "</div>", f"<script>{SCRIPT}</script>"]
     return "\n".join(parts)
 
@@ -113,20 +137,25 @@ def heading() -> str:
     )
 
 
-def row(claim, chapters: dict[int, Chapter]) -> str:
+def row(claim, chapters: dict[int, Chapter], place: Place) -> str:
     """A row of the table."""
     data = [f'data-{name}="{escape(str(getattr(claim, name)))}"' for name in FILTERS]
-    cells = [said(claim, chapter_of(claim.chapter, chapters)), verdicts(claim), strip(claim)]
+    claimed = said(claim, chapter_of(claim.chapter, chapters), place)
+    cells = [claimed, verdicts(claim), strip(claim)]
     body = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr id="claim-{claim.id}" {" ".join(data)}>{body}</tr>'
 
 
-def said(claim, chapter: Chapter) -> str:
-    """The claim, who made it, and where it is tested."""
-    place = escape(chapter.title)
+def said(claim, chapter: Chapter, place: Place) -> str:
+    """The claim, who made it, and where it is tested: chapter, figure and cell."""
+    where = [escape(chapter.title)]
     if chapter.address:
-        place = f'<a href="{chapter.address}">{place}</a>'
-    small = [f"{escape(claim.source)}. {place}.", f"{escape(claim.id)}: {claim.kind}"]
+        where = [f'<a href="{chapter.address}">{where[0]}</a>']
+        if place.figure:
+            where.append(f'<a href="{chapter.address}#{make_id(place.figure)}">figure</a>')
+        if place.cell:
+            where.append(f'<a href="{chapter.address}#{cell_anchor(place.cell)}">cell</a>')
+    small = [f"{escape(claim.source)}. {', '.join(where)}.", f"{escape(claim.id)}: {claim.kind}"]
     if not pd.isna(claim.setting):
         small[1] += f", {escape(claim.setting)}"
     if not pd.isna(claim.note):
@@ -160,6 +189,74 @@ def chapter_pages(project: Project) -> dict[int, Chapter]:
         title = "".join(store.read_json(path)["cells"][0]["source"]).splitlines()[0]
         pages[int(path.name[:2])] = Chapter(title.lstrip("# "), f"../notebooks/{path.stem}.html")
     return pages
+
+
+def cell_anchor(cell: str) -> str:
+    """Name of the place of a code cell on its page."""
+    return make_id(f"cell-{cell}")
+
+
+def places(project: Project, claims: pd.DataFrame) -> dict[str, Place]:
+    """Figure and cell of each claim, by its id, as the chapters' executed copies hold them."""
+    found = {}
+    for path in sorted((project.root / "notebooks").glob(CHAPTERS)):
+        copy = store.read_json(project.executed(path.stem))
+        if copy is None:
+            continue
+        contents = read_contents(copy["cells"], project.results(path.stem).with_suffix(""))
+        for claim in claims[claims.chapter == int(path.name[:2])].itertuples():
+            found[claim.id] = place_of(claim, contents)
+    return found
+
+
+def read_contents(cells: list[dict], tables: Path) -> Contents:
+    """What the cells of an executed copy record and show; `tables` holds its figures' tables."""
+    contents = Contents([], [], {}, {}, {})
+    headings = 0
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "markdown" and HEADING.search("".join(cell["source"])):
+            headings += 1
+        contents.ids.append(cell.get("id", ""))
+        contents.sections.append(headings)
+        for output in cell.get("outputs", []):
+            metadata = output.get("metadata", {})
+            if "scrapbook" in metadata:
+                contents.recorded.setdefault(metadata["scrapbook"]["name"], number)
+            if "sublearn" in metadata:
+                name = metadata["sublearn"]["name"]
+                contents.figures[number] = name
+                for arm in arms_of(tables / f"{name.split(':')[-1]}.csv"):
+                    contents.arms.setdefault(arm, name)
+    return contents
+
+
+def arms_of(path: Path) -> set[str]:
+    """Arms in the table of a figure: its column `arm`, or "factor: level"; none without a file."""
+    if not path.exists():
+        return set()
+    table = pd.read_csv(path, dtype=str)
+    if "arm" in table:
+        return set(table.arm.dropna())
+    if "level" in table and "factor" in table:
+        return set(table.factor + ": " + table.level)
+    return set()
+
+
+def place_of(claim, contents: Contents) -> Place:
+    """Where a claim is shown: the figure whose table has its arm, else the nearest in the section.
+
+    The section is that of the cell that records the quantity; a figure after the cell comes first.
+    """
+    first, *_ = str(claim.quantity).split(";")
+    number = contents.recorded.get(first)
+    cell = "" if number is None else contents.ids[number]
+    if not pd.isna(claim.arm):
+        return Place(contents.arms.get(claim.arm, ""), cell)
+    near = []
+    for at, name in contents.figures.items():
+        if number is not None and contents.sections[at] == contents.sections[number]:
+            near.append((at < number, abs(at - number), name))
+    return Place(min(near)[-1] if near else "", cell)
 
 
 def strip(claim) -> str:
@@ -203,6 +300,59 @@ def _bar(name: str, middle: int, points: np.ndarray) -> str:
     if np.isfinite(value):
         parts.append(f'<circle class="{name}" cx="{value:.1f}" cy="{middle}" r="3.5"/>')
     return "".join(parts)
+
+
+def contradictions(project: Project) -> str:
+    """HTML of the table of what the sources say against each other, settled by the verdicts."""
+    reference, _ = tables(project)
+    verdict_of = dict(zip(reference.id, reference.verdict))
+    columns = ("Question", "One says", "Another says", "By the reference runs")
+    cells = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    parts = [
+        '<div class="scorecard-table" tabindex="0" role="region" aria-label="Contradictions">'
+        f"<table><thead><tr>{cells}</tr></thead><tbody>"
+    ]
+    for case in pd.read_csv(CONTRADICTIONS).fillna("").itertuples():
+        one, other = case.for_one.split(";"), case.for_other.split(";")
+        outcome = settled(*[[verdict_of.get(name, "") for name in side] for side in (one, other)])
+        cells = [
+            escape(case.question),
+            side_said(case.one, one, verdict_of),
+            side_said(case.other, other, verdict_of),
+            f'<strong>{outcome}</strong><span class="small">{escape(case.why)}</span>',
+        ]
+        body = "".join(f"<td>{cell}</td>" for cell in cells)
+        parts.append(f"<tr>{body}</tr>")
+    parts.append("</tbody></table></div>")
+    return "\n".join(parts)
+
+
+def settled(one: list[str], other: list[str]) -> str:
+    """Which side the verdicts on the claims of two sides support.
+
+    What speaks for a side: a claim of its own that holds, or one of the other's that is
+    contradicted. Without either, it is open as long as a claim is undecided or not run.
+    """
+    speaks_for_one = not {*HOLDS}.isdisjoint(one) or "contradicted" in other
+    speaks_for_other = not {*HOLDS}.isdisjoint(other) or "contradicted" in one
+    if speaks_for_one and speaks_for_other:
+        return "Both, each in its own setting."
+    if speaks_for_one:
+        return "The first."
+    if speaks_for_other:
+        return "The second."
+    if {"undecided", "not run"}.isdisjoint([*one, *other]):
+        return "Neither."
+    return "Open: not decided, or not run yet."
+
+
+def side_said(said: str, names: list[str], verdict_of: dict[str, str]) -> str:
+    """What one side says, with its claims, which lead to their rows, and their verdicts."""
+    lines = []
+    for name in filter(None, names):
+        link = f'<a href="#claim-{name}">{name}</a>'
+        lines.append(f'<span class="small">{link}: {verdict_of[name]}</span>')
+    return escape(said) + "".join(lines)
 
 
 def download(table: pd.DataFrame) -> str:

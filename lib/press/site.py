@@ -137,6 +137,7 @@ def setup(app) -> None:
     app.add_directive("scorecard", ScorecardDirective)
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
+    app.connect("doctree-read", name_cells)
     app.connect("html-page-context", mend)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", finish, priority=100)  # before the toc's own index.html
@@ -200,6 +201,20 @@ def note_glue(app, doctree) -> None:
             note_copy(app, node["refdoc"])
 
 
+def name_cells(app, doctree) -> None:
+    """Give each code cell of a notebook's page a place to link to (Sphinx event `doctree-read`)."""
+    copy = note_copy(app, app.env.docname)
+    if copy is None or not copy.exists():
+        return
+    from press.scoreboard import cell_anchor  # 2 s of imports
+
+    cells = store.read_json(copy)["cells"]
+    for node in doctree.findall(nodes.container):
+        if node.get("nb_element") == "cell_code":
+            cell = cells[node["cell_index"]]
+            node["ids"].append(cell_anchor(cell["id"]))
+
+
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Mend what other extensions get wrong for screen readers: a withdrawn role, repeated ids."""
     body = context.get("body", "")
@@ -246,7 +261,9 @@ class ExplorerDirective(Directive):
 
 
 class ScorecardDirective(Directive):
-    """Show the scorecard of the project's profile."""
+    """Show the scorecard of the project's profile, or with `contradictions` those of the sources."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """HTML of the scorecard, which depends on all results."""
@@ -257,7 +274,8 @@ class ScorecardDirective(Directive):
         for path in sorted(folder_of(project).glob("*.csv")):
             environment.note_dependency(path)
         environment.note_reread()
-        return [nodes.raw("", scoreboard.page(project), format="html")]
+        show = scoreboard.contradictions if self.arguments else scoreboard.page
+        return [nodes.raw("", show(project), format="html")]
 
 
 def add_script(app, pagename: str, templatename: str, context: dict, doctree) -> None:

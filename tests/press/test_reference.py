@@ -4,9 +4,11 @@ import base64
 import html.parser
 import json
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from docutils import nodes
 from test_runner import make_project
 
 from press import reference, scoreboard, site
@@ -276,5 +278,129 @@ def test_a_strip_of_a_single_value_has_no_width_to_divide_by():
 def test_names_are_escaped(project):
     table = scoreboard.joined(project)
     row = table.iloc[:1].assign(claim="a < b & c", source='"quoted"', note="<b>")
-    text = scoreboard.row(next(row.itertuples()), {})
+    text = scoreboard.row(next(row.itertuples()), {}, scoreboard.Place())
     assert "a &lt; b &amp; c" in text and "&quot;quoted&quot;" in text and "<b>" not in text
+
+
+# ---------------------------------------------------------------- where a claim is shown
+
+
+def glued(name):
+    return {"metadata": {"scrapbook": {"name": name}}}
+
+
+def drawn(name):
+    return {"metadata": {"sublearn": {"name": name}}}
+
+
+CELLS = [
+    {"cell_type": "markdown", "source": ["# T\n"]},
+    {"cell_type": "code", "id": "one", "source": "", "outputs": [drawn("fig:before")]},
+    {"cell_type": "markdown", "source": ["Text, then\n", "## Second\n"]},
+    {"cell_type": "code", "id": "two", "source": "", "outputs": [drawn("fig:near")]},
+    {"cell_type": "code", "id": "three", "source": "", "outputs": [glued("x"), glued("x_low")]},
+    {"cell_type": "markdown", "source": ["No heading: #1"]},
+    {"cell_type": "code", "id": "four", "source": "", "outputs": [drawn("fig:after")]},
+    {"cell_type": "code", "id": "five", "source": "", "outputs": [glued("y"), glued("x")]},
+    {"cell_type": "markdown", "source": "## Third"},
+    {"cell_type": "code", "id": "six", "source": "", "outputs": [glued("claim_P")]},
+]
+
+
+@pytest.fixture
+def contents(tmp_path):
+    (tmp_path / "near.csv").write_text("factor,level,mean\nrate,0.10,1\n")
+    (tmp_path / "after.csv").write_text("arm,mean\nrate: 0.10,1\nloss: KL,1\n")
+    return scoreboard.read_contents(CELLS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "arm", "figure", "cell"),
+    [
+        ("x;z", None, "fig:after", "three"),  # a figure after the cell before one as near
+        ("y", None, "fig:after", "five"),  # none after it in the section
+        ("claim_P", "rate: 0.10", "fig:near", "six"),  # the first whose table has the arm
+        ("claim_P", "loss: KL", "fig:after", "six"),
+        ("claim_P", "loss: other", "", "six"),
+        ("claim_P", None, "", "six"),  # no figure in the section
+        ("unknown", None, "", ""),
+        ("unknown", "loss: KL", "fig:after", ""),
+    ],
+)
+def test_a_claim_is_shown_by_a_figure_and_a_cell(contents, quantity, arm, figure, cell):
+    claim = pd.Series({"quantity": quantity, "arm": arm})
+    assert scoreboard.place_of(claim, contents) == (figure, cell)
+
+
+def test_a_row_links_to_figure_and_cell(project):
+    copy = store.read_json(project.executed("03_strength"))
+    copy["cells"] = [*CELLS[:4], CELLS[4] | {"outputs": [glued("claim_P-1")]}]
+    store.write_atomic(project.executed("03_strength"), json.dumps(copy))
+    tables = project.results("03_strength").with_suffix("")
+    arm = scorecard.read_claims().set_index("id").arm["P-1"]
+    (tables / "near.csv").write_text(f"arm\n{arm}\n")
+    row = re.search(r'<tr id="claim-P-1".*?</tr>', scoreboard.page(project)).group()
+    assert '<a href="../notebooks/03_strength.html#fig-near">figure</a>' in row
+    assert '<a href="../notebooks/03_strength.html#cell-three">cell</a>' in row
+
+
+def test_code_cells_of_a_page_are_places(project):
+    copy = store.read_json(project.executed("03_strength"))
+    copy["cells"] = CELLS
+    store.write_atomic(project.executed("03_strength"), json.dumps(copy))
+    code = nodes.container(nb_element="cell_code", cell_index=4)
+    output = nodes.container(nb_element="cell_code_output")
+    doctree = nodes.section("", code, output)
+    noted = []
+    env = SimpleNamespace(
+        docname="notebooks/03_strength",
+        doc2path=lambda name: f"{name}.ipynb",
+        note_dependency=noted.append,
+    )
+    config = SimpleNamespace(executed_profile="reference")
+    app = SimpleNamespace(srcdir=project.root, env=env, config=config)
+    site.name_cells(app, doctree)
+    assert code["ids"] == ["cell-three"] and output["ids"] == []
+    assert noted == [project.executed("03_strength")]
+    env.doc2path = lambda name: f"{name}.md"
+    site.name_cells(app, nodes.section("", nodes.container(nb_element="cell_code", cell_index=99)))
+
+
+# ---------------------------------------------------------------- contradictions
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "outcome"),
+    [
+        (["reproduced"], ["not reproduced"], "The first."),
+        (["undecided", "same direction"], ["not run"], "The first."),
+        (["undecided"], ["contradicted"], "The first."),
+        (["not reproduced"], ["reproduced"], "The second."),
+        ([""], ["reproduced"], "The second."),
+        ([""], ["contradicted"], "The first."),
+        (["reproduced"], ["same direction"], "Both, each in its own setting."),
+        (["contradicted", "reproduced"], ["undecided"], "Both, each in its own setting."),
+        (["not reproduced"], ["not reproduced"], "Neither."),
+        (["not reproduced"], ["undecided"], "Open: not decided, or not run yet."),
+        (["not run"], ["not run"], "Open: not decided, or not run yet."),
+    ],
+)
+def test_a_contradiction_is_settled_by_verdicts(one, other, outcome):
+    assert scoreboard.settled(one, other) == outcome
+
+
+def test_contradictions_rest_on_claims_that_are_there(project, claims):
+    reference.keep(project, "03_strength")
+    cases = pd.read_csv(scoreboard.CONTRADICTIONS).fillna("")
+    assert cases.question.is_unique and cases.why.str.len().gt(0).all()
+    for case in cases.itertuples():
+        named = {*case.for_one.split(";"), *case.for_other.split(";")} - {""}
+        assert named and named <= set(claims.id), case.question
+        assert set(case.for_one.split(";")).isdisjoint(case.for_other.split(";"))
+    text = scoreboard.contradictions(project)
+    reader = Reader(text)
+    assert reader.depth == []
+    assert len(reader.all("tr")) == len(cases) + 1
+    assert text.count("<strong>Open") == len(cases)  # chapter 3's two claims are in none
+    places = {link["href"].removeprefix("#claim-") for link in reader.all("a")}
+    assert places <= set(claims.id)

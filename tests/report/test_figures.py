@@ -5,14 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgb, to_rgba
 
 from sublearn.core.store import Store
 from sublearn.nets.experiment import run
 from sublearn.nets.settings import compact, sweep
 from sublearn.report.figures import (
+    NETWORKS,
     bars_note,
     chance_line,
     dot_intervals,
+    line_intervals,
     panels,
     radial_power,
     readings,
@@ -87,6 +90,47 @@ def test_the_reference_stands_as_bands_behind_the_levels_it_has(rows):
     assert np.allclose([[band.get_x(), band.get_width()] for band in bands], [0.2, 0.4])
     assert max(band.get_zorder() for band in bands) < ax.containers[-1][0].get_zorder()
     assert [label.get_text() for label in ax.get_yticklabels()] == list(means.arm)
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("factor, across", [("rate", True), ("loss", False)])
+def test_panels_have_bands_of_the_reference_at_their_levels_in_the_networks_colors(rows, factor, across):
+    means = summary(rows[rows.factor == factor], by=["factor", "level", "network"])
+    known = means.iloc[[4, 0]].assign(low=[0.2, 0.5], high=[0.6, 0.9])
+    other = known.iloc[:1].assign(level="of another run")
+    figure = panels(rows, [factor], reference=pd.concat([known, other, known.assign(factor="another")]))
+    ax = figure.axes[0]
+    assert len(ax.patches) == 2
+    levels = list(rows[rows.factor == factor].level.unique())
+    for band, row in zip(ax.patches, known.itertuples()):
+        at, start, span = (
+            (band.get_x() + band.get_width() / 2, band.get_y(), band.get_height())
+            if across
+            else (band.get_y() + band.get_height() / 2, band.get_x(), band.get_width())
+        )
+        assert np.isclose(at, levels.index(row.level))
+        assert np.allclose([start, span], [row.low, row.high - row.low])
+        color = to_rgb(NETWORKS[row.network])
+        assert np.allclose(to_rgba(band.get_facecolor())[:3], color)
+        assert band.get_alpha() < 0.3
+    plt.close(figure)
+
+
+def test_a_line_draws_its_table_and_the_reference_as_a_band_of_its_color():
+    table = pd.DataFrame({"m": [1, 3], "mean": [0.2, 0.4], "low": [0.1, 0.3], "high": [0.35, 0.6]})
+    known = pd.DataFrame({"m": [3, 1, 2], "low": [0.31, 0.11, 0.2], "high": [0.5, 0.3, 0.4]})
+    figure, ax = plt.subplots()
+    line_intervals(ax, table, x="m", reference=known, label="noise")
+    line, _, (bars,) = ax.containers[0]
+    assert np.allclose(line.get_xydata(), table[["m", "mean"]])
+    assert np.allclose([bar[:, 1] for bar in bars.get_segments()], table[["low", "high"]])
+    (band,) = [each for each in ax.collections if each is not bars]
+    corners = band.get_paths()[0].vertices
+    for row in known.itertuples():
+        assert {row.low, row.high} <= set(corners[corners[:, 0] == row.m, 1])
+    assert np.allclose(band.get_facecolor()[0][:3], to_rgb(line.get_color()))
+    line_intervals(ax, table.rename(columns={"mean": "difference"}), x="m")
+    assert len(ax.containers) == 2
     plt.close(figure)
 
 

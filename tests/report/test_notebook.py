@@ -282,6 +282,12 @@ def test_the_reference_has_tables_of_figures(chapter):
     assert notebook.reference_table(5, "fig:other") is None
 
 
+def test_levels_stay_names_though_they_look_like_numbers(chapter):
+    path = notebook.RESULTS / "05" / "y.csv"
+    path.write_text("level,mean\n10,0.5\n0.10,0.6\n")
+    assert notebook.reference_table(5, "fig:y").level.tolist() == ["10", "0.10"]
+
+
 def test_a_reference_run_does_not_read_the_one_that_it_replaces(chapter, monkeypatch):
     monkeypatch.setenv("SUBLIMINAL_PROFILE", "reference")
     assert notebook.reference_table(5, "fig:x") is None

@@ -1,6 +1,6 @@
 """One look for every figure, and the sentence under it that says what the bars are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from textwrap import fill
 
@@ -44,6 +44,8 @@ REFERENCE_LOOK = {
     "zorder": 1,
     "label": "reference run, 95 % interval",
 }
+LINE_LOOK = {"marker": "o", "ms": 4, "capsize": 3}
+BAND_LOOK = {"alpha": 0.18, "linewidth": 0, "zorder": 1}
 NETWORK_LOOK = {
     "hue": "network",
     "hue_order": list(NETWORKS),
@@ -126,6 +128,23 @@ def dot_intervals(
     return ax
 
 
+def line_intervals(
+    ax: Axes, table: pd.DataFrame, *, x: str, reference: pd.DataFrame | None = None, **look
+) -> Axes:
+    """Line of a `stats.summary` or `stats.paired` table over its numbers in column `x`.
+
+    `reference`, if given, is the same table of the reference run: its intervals are a faint band in
+    the color of the line. `look` goes to matplotlib's `errorbar`.
+    """
+    middle = table["mean" if "mean" in table else "difference"]
+    lengths = [middle - table["low"], table["high"] - middle]
+    line, *_ = ax.errorbar(table[x], middle, yerr=lengths, **(LINE_LOOK | look))
+    if reference is not None:
+        known = reference.sort_values(x)
+        ax.fill_between(known[x], known["low"], known["high"], color=line.get_color(), **BAND_LOOK)
+    return ax
+
+
 def readings(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of student, teacher and ceiling in one column, for arms named "factor: level".
 
@@ -144,12 +163,18 @@ def readings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def panels(
-    rows: pd.DataFrame, factors: Sequence[str], *, chance: float = 0.1, columns: int = 2
+    rows: pd.DataFrame,
+    factors: Sequence[str],
+    *,
+    reference: pd.DataFrame | None = None,
+    chance: float = 0.1,
+    columns: int = 2,
 ) -> Figure:
     """One small panel per factor: means with 95 % intervals of the networks at each level.
 
     `rows` comes from `readings`; levels are drawn in the order of the arms, long names one below
-    the other. `chance` is the accuracy of guessing.
+    the other. `reference`, if given, is the `stats.summary` by factor, level and network of the
+    reference run: its intervals are faint bands behind. `chance` is the accuracy of guessing.
     """
     lines = -(-len(factors) // columns)
     size = (WIDTH, 2.4 * lines + 0.4)
@@ -157,6 +182,9 @@ def panels(
     for ax, factor in zip(axes.flat, factors):
         factor_rows = rows.query("factor == @factor")
         _panel(ax, factor_rows, chance)
+        if reference is not None:
+            known = reference[reference.factor == factor]
+            _bands(ax, known, list(factor_rows.level.unique()))
         ax.set_title(factor)
         handles = ax.get_legend_handles_labels()
         ax.get_legend().remove()
@@ -167,9 +195,13 @@ def panels(
     return figure
 
 
+def _one_below_the_other(levels: Iterable[str]) -> bool:
+    return max(map(len, levels)) > LONG_NAME
+
+
 def _panel(ax: Axes, rows: pd.DataFrame, chance: float) -> None:
     draw = partial(sns.pointplot, ax=ax, **NETWORK_LOOK)
-    if rows.level.str.len().max() > LONG_NAME:
+    if _one_below_the_other(rows.level):
         wrapped = rows.level.map(partial(fill, width=18))
         rows = rows.assign(level=wrapped)
         draw(rows, x="accuracy", y="level", linestyle="none")
@@ -181,6 +213,19 @@ def _panel(ax: Axes, rows: pd.DataFrame, chance: float) -> None:
         ax.axhline(chance, **CHANCE_LOOK)
         ax.tick_params(axis="x", labelsize=7.5)
         ax.set(xlabel="", ylabel="accuracy", ylim=(0, 1))
+
+
+def _bands(ax: Axes, known: pd.DataFrame, levels: list[str]) -> None:
+    """Intervals of the reference run behind a panel, in the colors of the networks."""
+    known = known[known.level.isin(levels)]
+    places = known.level.map(levels.index)
+    colors = known.network.map(NETWORKS)
+    spans = known["high"] - known["low"]
+    look = {"color": colors, "alpha": REFERENCE_LOOK["alpha"], "zorder": 1}
+    if _one_below_the_other(levels):
+        ax.barh(places, spans, left=known["low"], **look)
+    else:
+        ax.bar(places, spans, bottom=known["low"], **look)
 
 
 def radial_power(images: np.ndarray) -> pd.DataFrame:

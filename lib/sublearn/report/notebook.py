@@ -215,12 +215,13 @@ def _with_interval(value: float, low: float, high: float, n: float) -> str:
 def reference_table(chapter: int, name: str) -> pd.DataFrame | None:
     """The table behind a figure or of a table in the reference run; None where there is none.
 
-    A reference run itself sees none: what it replaces may have had other columns.
+    A reference run itself sees none: what it replaces may have had other columns. A column `level`
+    holds names, also where they look like numbers.
     """
     if os.environ.get("SUBLIMINAL_PROFILE") == "reference":
         return None
     path = RESULTS / f"{chapter:02d}" / f"{_stem(name)}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    return pd.read_csv(path, dtype={"level": str}) if path.exists() else None
 
 
 def note(dataset: str) -> None:
@@ -229,7 +230,7 @@ def note(dataset: str) -> None:
         return
     text = (
         f"This copy of the page was built on {DATASETS[dataset]}, not on MNIST: "
-        "its numbers are not the book's."
+        "its numbers are not the book's. Faint bands in figures are those of the reference run on MNIST."
     )
     display(Markdown(f":::{{warning}}\n{text}\n:::"))
 
