@@ -78,8 +78,8 @@ readme: $(READY)
 	  if 'image/svg+xml' in o.get('data', {})), end='')" > book/_static/readme.svg
 
 # First what other sources import: the product as WebAssembly in base 64, and the worker's program as text. Then one
-# script for each explorer, which puts itself into a constant of the page (each has what it imports in it: 77 kB for
-# a page with all six). The digests, written last, let a test without node see what has changed since.
+# script for each explorer, which puts itself into a constant of the page (each has what it imports in
+# it). The digests, written last, let a test without node see what has changed since.
 JS := lib/sublearn/explorers/js
 ASC := npx --yes --package=assemblyscript@0.28.9 asc -O3 --enable simd --runtime stub --importMemory
 ESBUILD := npx --yes esbuild@0.28.2 --log-level=warning --minify --charset=utf8 --target=es2022
@@ -90,7 +90,7 @@ bundle:
 	$(ESBUILD) worker.js --bundle --format=iife --outfile=dist/worker.txt; \
 	$(ESBUILD) dist/worker.txt --loader:.txt=text --format=esm --outfile=dist/worker.js; \
 	$(ESBUILD) page.js --bundle --format=iife --global-name=page --outfile=dist/page.js; \
-	for name in laboratory noise partners plane results step; do \
+	for name in cuts laboratory lists noise partners plane results step; do \
 	  echo "import { address, render } from './$$name.js'; explorers.$$name = { address, render };" \
 	  | $(ESBUILD) --bundle --format=iife --outfile=dist/$$name.js; done; \
 	$(ESBUILD) explorers.css --outfile=dist/explorers.css; \

@@ -234,7 +234,7 @@ class Results(Explorer):
         units: Strings = stats.UNITS,
         **traits,
     ):
-        packed = _packed_table(table, factors, measures, units)
+        packed = packed_table(table, factors, measures, units)
         where = {}
         for name, column in packed["factors"].items():
             where[name] = column["levels"][-1]
@@ -311,7 +311,7 @@ class NoiseBench(Explorer):
         recompute: Callable[[str, float], dict] | None = None,
         **traits,
     ):
-        _check_columns(looks, NOISE_COLUMNS)
+        check_columns(looks, NOISE_COLUMNS)
         samples = [_packed_sample(row) for row in looks.itertuples()]
         rows = _packed_accuracies(accuracies)
         for name in ("family", "parameter"):
@@ -416,23 +416,26 @@ class Partners(Explorer):
         return table, caption, alt
 
 
-def _check_columns(table: pd.DataFrame, names: Strings) -> None:
+def check_columns(table: pd.DataFrame, names: Strings) -> None:
+    """Raise ValueError for a column that a table has not."""
     for name in names:
         if name not in table:
             columns = ", ".join(map(str, table))
             raise ValueError(f"The table has no column {name!r}: it has {columns}; rename one.")
 
 
-def _packed_table(table: pd.DataFrame, factors: Strings, measures: Strings, units: Strings) -> dict:
+def packed_table(
+    table: pd.DataFrame, factors: Strings, measures: Strings, units: Strings, digits: int = 6
+) -> dict:
     """Pack a table by columns: factors as levels and codes, measures, and one text per unit."""
-    _check_columns(table, [*factors, *measures, *units])
+    check_columns(table, [*factors, *measures, *units])
     packed = {"factors": {}, "measures": {}}
     for name in factors:
         texts = table[name].astype(str)
         codes, levels = pd.factorize(texts)
         packed["factors"][name] = {"levels": list(levels), "codes": codes.tolist()}
     for name in measures:
-        packed["measures"][name] = _rounded(table[name], digits=6)
+        packed["measures"][name] = _rounded(table[name], digits=digits)
     replicates = table[list(units)].astype(str)
     packed["units"] = replicates.agg("-".join, axis=1).tolist()
     return packed
@@ -456,7 +459,7 @@ def _packed_sample(row: NamedTuple) -> dict:
 
 def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
     """Pack rows with None for an interval that is missing: JSON has no NaN."""
-    _check_columns(table, ACCURACY_COLUMNS)
+    check_columns(table, ACCURACY_COLUMNS)
     table = table[ACCURACY_COLUMNS]
     table = table.astype({"family": str, "parameter": float, "n": int})
     complete = table.astype(object).where(table.notna(), None)

@@ -172,8 +172,8 @@ function build(model, el, digits) {
     draw();
   });
   const words =
-    "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their digit heads. " +
-    "The control began with other weights.";
+    "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their " +
+    "digit heads. The control began with other weights.";
   el.append(
     element("p", { class: "explorer-title" }, "The laboratory"),
     element("p", { class: "explorer-note" }, words),

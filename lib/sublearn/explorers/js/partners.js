@@ -134,7 +134,10 @@ export function render({ model, el }) {
     if (framed !== `${width} ${across} ${upward}`) {
       framed = `${width} ${across} ${upward}`;
       frame = chart(svg, { width, x: limits(across), y: limits(upward), right: 14, xLabel: across });
-      svg.append(drawn("text", { x: 4, y: 10 }, upward), cloud(frame, every, across, upward, "quiet"));
+      svg.append(
+        drawn("text", { x: frame.inner.left + 6, y: 10 }, upward),
+        cloud(frame, every, across, upward, "quiet"),
+      );
     }
     svg.querySelector(".cloud.found")?.remove();
     svg.append(cloud(frame, pairs, across, upward, "student found"));
