@@ -29,6 +29,7 @@ from docutils.parsers.rst import Directive
 from press.checks import problems
 from press.reference import PROFILE, folder_of, keep, print_diff, staleness
 from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
+from press.schematic import figure
 from press.terms import link_terms
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
@@ -140,6 +141,7 @@ def setup(app) -> None:
     profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
     app.add_config_value("executed_profile", profile, "env")
     app.add_directive("explorer", ExplorerDirective)
+    app.add_directive("schematic", SchematicDirective)
     app.add_directive("scorecard", ScorecardDirective)
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
@@ -250,6 +252,17 @@ class ExplorerDirective(Directive):
         if name not in explorers:
             raise self.error(f"no explorer is called {name!r}; there are {', '.join(explorers)}")
         return explorers[name]().html()
+
+
+class SchematicDirective(Directive):
+    """Show the experiment in three panels: still, or `{schematic} moving`, played once."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """HTML of the figure."""
+        html = figure(moving=self.arguments == ["moving"])
+        return [nodes.raw("", html, format="html")]
 
 
 class ScorecardDirective(Directive):
