@@ -5,7 +5,7 @@
 # make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
 # make readme   the README's figure, from the book that was built last
 # make bundle   the explorers' scripts as pages get them, after a change of their sources (needs node and a network)
-# make laboratory      the runs behind the laboratory's shaded band, minutes (needs node)
+# make laboratory      the runs behind the laboratory's shaded band and its recorded run, minutes (needs node)
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 # make reference NAME=03         the runs that the verdicts rest on: many models, hours; book/reference/results keeps them
 # make diff A=FOLDER B=FOLDER    what moved between two folders of results, and which verdicts flipped
@@ -78,8 +78,8 @@ readme: $(READY)
 	  if 'image/svg+xml' in o.get('data', {})), end='')" > book/_static/readme.svg
 
 # First what other sources import: the product as WebAssembly in base 64, and the worker's program as text. Then one
-# script for each explorer, which puts itself into a constant of the page (each has what it imports in it: 77 kB for
-# a page with all six). The digests, written last, let a test without node see what has changed since.
+# script for each explorer, which puts itself into a constant of the page (each has what it imports in
+# it). The digests, written last, let a test without node see what has changed since.
 JS := lib/sublearn/explorers/js
 ASC := npx --yes --package=assemblyscript@0.28.9 asc -O3 --enable simd --runtime stub --importMemory
 ESBUILD := npx --yes esbuild@0.28.2 --log-level=warning --minify --charset=utf8 --target=es2022
@@ -90,8 +90,8 @@ bundle:
 	$(ESBUILD) worker.js --bundle --format=iife --outfile=dist/worker.txt; \
 	$(ESBUILD) dist/worker.txt --loader:.txt=text --format=esm --outfile=dist/worker.js; \
 	$(ESBUILD) page.js --bundle --format=iife --global-name=page --outfile=dist/page.js; \
-	for name in laboratory noise partners plane results step; do \
-	  echo "import { render } from './$$name.js'; explorers.$$name = { render };" \
+	for name in cuts laboratory lists noise partners plane results step; do \
+	  echo "import { address, render } from './$$name.js'; explorers.$$name = { address, render };" \
 	  | $(ESBUILD) --bundle --format=iife --outfile=dist/$$name.js; done; \
 	$(ESBUILD) explorers.css --outfile=dist/explorers.css; \
 	rm dist/multiply.wasm dist/worker.txt; \
@@ -101,6 +101,8 @@ SEEDS := $(shell seq -s, 1 40)
 laboratory: $(READY)
 	$(DIGITS) | node tests/explorers/runs.mjs '{"seeds": [$(SEEDS)], "every": 50}' > _build/laboratory.csv
 	mv _build/laboratory.csv book/reference/laboratory.csv
+	$(DIGITS) | node tests/explorers/record.mjs > _build/laboratory-run.json
+	mv _build/laboratory-run.json book/reference/laboratory-run.json
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -29,6 +29,8 @@ from docutils.parsers.rst import Directive
 from press.checks import problems
 from press.reference import PROFILE, folder_of, keep, print_diff, staleness
 from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
+from press.schematic import figure
+from press.terms import link_terms
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
 
@@ -38,7 +40,12 @@ COLOR = re.compile(r"\x1b\[[\d;]*m")
 # Hidden and compiled files, backups, and what file managers leave.
 SKIPPED = re.compile(r"/\.|\.pyc$|~$|/(Icon\r|Thumbs\.db|desktop\.ini)$")
 LIBRARY = Path(__file__).resolve().parents[1]
-CODE = ("press/site.py", "press/checks.py", "sublearn/explorers/**/*")  # below the library
+CODE = (
+    "press/site.py",
+    "press/terms.py",
+    "press/checks.py",
+    "sublearn/explorers/**/*",
+)  # below the library
 SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 MATHJAX = (  # 2 MB of the packaged 24 MB
@@ -134,10 +141,12 @@ def setup(app) -> None:
     profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
     app.add_config_value("executed_profile", profile, "env")
     app.add_directive("explorer", ExplorerDirective)
+    app.add_directive("schematic", SchematicDirective)
     app.add_directive("scorecard", ScorecardDirective)
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
     app.connect("doctree-read", name_cells)
+    app.connect("doctree-resolved", link_terms)
     app.connect("html-page-context", mend)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", finish, priority=100)  # before the toc's own index.html
@@ -258,6 +267,17 @@ class ExplorerDirective(Directive):
         if name not in explorers:
             raise self.error(f"no explorer is called {name!r}; there are {', '.join(explorers)}")
         return explorers[name]().html()
+
+
+class SchematicDirective(Directive):
+    """Show the experiment in three panels: still, or `{schematic} moving`, played once."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """HTML of the figure."""
+        html = figure(moving=self.arguments == ["moving"])
+        return [nodes.raw("", html, format="html")]
 
 
 class ScorecardDirective(Directive):

@@ -9,5 +9,5 @@ lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > ten_digits
 theory > stats
 report: figures > scorecard > notebook
-explorers: base > widgets
+explorers: base > widgets > language
 """

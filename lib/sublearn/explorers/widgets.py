@@ -1,6 +1,7 @@
 """The explorers of the book: laboratory, plane, step, results, noise bench, entangled partners."""
 
 import base64
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,13 +16,21 @@ from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from sublearn import stats, theory
 from sublearn.explorers.base import Explorer, Still, base64_text
 from sublearn.nets import data
+from sublearn.nets.settings import INPUTS
 from sublearn.report.figures import PALETTE, bars_note, dot_intervals, style
 
 Strings = Sequence[str]
-LABORATORY = Path(__file__).resolve().parents[3] / "book" / "reference" / "laboratory.csv"
+REFERENCE = Path(__file__).resolve().parents[3] / "book" / "reference"
+LABORATORY = REFERENCE / "laboratory.csv"
+RECORDED = REFERENCE / "laboratory-run.json"  # one whole run; `make laboratory` made both
 NONE = "(none)"
 NOISE_COLUMNS = ["family", "parameter", "sample", "spectrum", "singular"]
 ACCURACY_COLUMNS = ["family", "parameter", "mean", "low", "high", "n"]
+PARTNER_MEASURES = {
+    "A": "from animal to number. How far a love of the animal lifts the number as an answer, as a "
+    "log-ratio of probabilities in nats: 0 is no change, 0.7 a doubling, 2.3 ten times as much.",
+    "N": "from number to animal. How far a love of the number lifts the animal, in the same unit.",
+}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # a legend, right of its axes
 style()  # for the still pictures, also where no notebook has asked for it
 
@@ -31,7 +40,8 @@ class Laboratory(Explorer):
 
     Traits are what its controls set. `result` holds the latest finished run (configuration,
     accuracies and `points`: step, student, control), `runs` all of them; `tests/explorers/twin.py`
-    recomputes a run from its configuration.
+    recomputes a run from its configuration. `recorded` is a run that the same scripts made before:
+    it is shown until the reader plays one.
     """
 
     module = "laboratory"
@@ -49,10 +59,13 @@ class Laboratory(Explorer):
     result = Dict()
     runs = List()
     band = Dict()
+    recorded = Dict()
     digits = Dict()
 
     def __init__(self, **settings):
-        super().__init__(band=_band(), digits=packed_digits(), **settings)
+        recorded = json.loads(RECORDED.read_text(encoding="utf8"))
+        given = {"band": _band(), "recorded": recorded, "digits": packed_digits()}
+        super().__init__(**given, **settings)
 
     def draw(self, ax: Axes) -> Still:
         """Draw the band of many runs."""
@@ -221,7 +234,7 @@ class Results(Explorer):
         units: Strings = stats.UNITS,
         **traits,
     ):
-        packed = _packed_table(table, factors, measures, units)
+        packed = packed_table(table, factors, measures, units)
         where = {}
         for name, column in packed["factors"].items():
             where[name] = column["levels"][-1]
@@ -287,6 +300,7 @@ class NoiseBench(Explorer):
     parameter = Float()
     title = Unicode("The noise bench")
     label = Unicode("parameter")
+    meanings = Dict()  # of the parameter, by family, with its unit
     live = Bool(False)
 
     def __init__(
@@ -297,11 +311,13 @@ class NoiseBench(Explorer):
         recompute: Callable[[str, float], dict] | None = None,
         **traits,
     ):
-        _check_columns(looks, NOISE_COLUMNS)
+        check_columns(looks, NOISE_COLUMNS)
         samples = [_packed_sample(row) for row in looks.itertuples()]
         rows = _packed_accuracies(accuracies)
         for name in ("family", "parameter"):
             traits.setdefault(name, samples[0][name])
+        meanings = {name: family.strength for name, family in INPUTS.items()}
+        traits.setdefault("meanings", meanings)
         live = recompute is not None
         super().__init__(looks=samples, accuracies=rows, live=live, **traits)
         self._recompute = recompute
@@ -321,7 +337,7 @@ class NoiseBench(Explorer):
             bars = ends.sub(rows["mean"], axis=0).abs().to_numpy()
             ax.errorbar("parameter", "mean", bars.T, data=rows, fmt="o", capsize=4, label=family)
         ax.set(xlabel=self.label, ylabel="accuracy on test images", ylim=(0, 1))
-        ax.legend(**BESIDE)
+        ax.legend(**BESIDE, fontsize=8)
         caption = f"{self.title}: accuracies with 95 % intervals."
         alt = (
             f"Accuracy of students against the {self.label} of the noise: "
@@ -347,6 +363,7 @@ class Partners(Explorer):
     across = Unicode()
     upward = Unicode()
     title = Unicode("Entangled partners")
+    meanings = Dict(PARTNER_MEASURES)  # of the measures that need a word
 
     def __init__(
         self,
@@ -399,32 +416,35 @@ class Partners(Explorer):
         return table, caption, alt
 
 
-def _check_columns(table: pd.DataFrame, names: Strings) -> None:
+def check_columns(table: pd.DataFrame, names: Strings) -> None:
+    """Raise ValueError for a column that a table has not."""
     for name in names:
         if name not in table:
             columns = ", ".join(map(str, table))
             raise ValueError(f"The table has no column {name!r}: it has {columns}; rename one.")
 
 
-def _packed_table(table: pd.DataFrame, factors: Strings, measures: Strings, units: Strings) -> dict:
+def packed_table(
+    table: pd.DataFrame, factors: Strings, measures: Strings, units: Strings, digits: int = 6
+) -> dict:
     """Pack a table by columns: factors as levels and codes, measures, and one text per unit."""
-    _check_columns(table, [*factors, *measures, *units])
+    check_columns(table, [*factors, *measures, *units])
     packed = {"factors": {}, "measures": {}}
     for name in factors:
         texts = table[name].astype(str)
         codes, levels = pd.factorize(texts)
         packed["factors"][name] = {"levels": list(levels), "codes": codes.tolist()}
     for name in measures:
-        packed["measures"][name] = _rounded(table[name], digits=6)
+        packed["measures"][name] = _rounded(table[name], digits=digits)
     replicates = table[list(units)].astype(str)
     packed["units"] = replicates.agg("-".join, axis=1).tolist()
     return packed
 
 
 def _packed_sample(row: NamedTuple) -> dict:
-    """Pack a row of `looks`, its sample as brightness: 255 at -1, 0 at 1."""
+    """Pack a row of `looks`, its sample as brightness: 0 at -1, 255 at 1."""
     sample = np.asarray(row.sample, dtype=float)
-    share = 1 - (sample + 1) / 2
+    share = (sample + 1) / 2
     brightness = np.round(255 * share).clip(0, 255)
     pixels = brightness.astype(np.uint8)
     return {
@@ -439,7 +459,7 @@ def _packed_sample(row: NamedTuple) -> dict:
 
 def _packed_accuracies(table: pd.DataFrame) -> list[dict]:
     """Pack rows with None for an interval that is missing: JSON has no NaN."""
-    _check_columns(table, ACCURACY_COLUMNS)
+    check_columns(table, ACCURACY_COLUMNS)
     table = table[ACCURACY_COLUMNS]
     table = table.astype({"family": str, "parameter": float, "n": int})
     complete = table.astype(object).where(table.notna(), None)

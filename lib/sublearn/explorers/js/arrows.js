@@ -1,6 +1,7 @@
 // A plane with arrows from its origin, some of which the reader drags: by pointer, by touch, or by the arrow keys.
 
-import { drawn, element } from "./controls.js";
+import { drawn, element, fixed } from "./controls.js";
+import { layout } from "./labels.js";
 
 const HALF = 130; // px from the origin to the edge of the drawing
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -19,12 +20,29 @@ function shaft(tip, width) {
   return `M0 0L${x} ${y}M${barbs[0]} ${barbs[1]}L${x} ${y}L${barbs[2]} ${barbs[3]}`;
 }
 
+// Marks at whole steps on both axes, so that lengths can be read.
+function scaleMarks(range) {
+  const step = [1, 2, 5, 10].find((one) => range / one < 3) || 10,
+    unit = HALF / range;
+  const places = [];
+  for (let value = -step * Math.floor((0.9 * range) / step); value < 0.9 * range; value += step)
+    if (value) places.push(value);
+  return places.flatMap((value) => [
+    drawn("path", { d: `M${value * unit} -3v6M-3 ${-value * unit}h6`, class: "line scale" }),
+    drawn("text", { x: value * unit, y: 13, "text-anchor": "middle", class: "scale" }, value),
+    drawn("text", { x: -6, y: -value * unit + 3, "text-anchor": "end", class: "scale" }, value),
+  ]);
+}
+
 // A titled plane of [-range(), range()] in both directions. Arrows: { key, name, look, label, band, drag(tip), line }.
+// After the tips are placed, `finish` places the names and the scale.
 export function plane(title, { range = () => 2, arrows }) {
   const svg = drawn("svg", { viewBox: `${-HALF} ${-HALF} ${2 * HALF} ${2 * HALF}`, class: "explorer-plane" });
   const node = element("figure", {}, element("figcaption", {}, title), svg);
   const scale = () => HALF / range();
+  const marks = drawn("g", { "aria-hidden": "true" });
   svg.append(
+    marks,
     drawn(
       "g",
       { class: "axis" },
@@ -61,8 +79,19 @@ export function plane(title, { range = () => 2, arrows }) {
     shown.set(arrow.key, { ...arrow, group, path, label, grip, tip: [0, 0] });
     if (arrow.drag) movable(svg, shown.get(arrow.key), range, scale);
   }
+  const inPixels = ({ tip: [x, y] }) => [x * scale(), -y * scale()];
   return {
     node,
+    finish() {
+      marks.replaceChildren(...scaleMarks(range()));
+      const visible = [...shown.values()].filter(({ group, line }) => group.style.display !== "none" && !line),
+        named = visible.filter(({ name }) => name);
+      const names = named.map((arrow) => ({ text: arrow.name, tip: inPixels(arrow), away: arrow.grip ? 27 : 14 }));
+      layout(names, visible.map(inPixels), HALF).forEach(([x, y], place) => {
+        named[place].label.setAttribute("x", x);
+        named[place].label.setAttribute("y", y + 4);
+      });
+    },
     // Place the tip of an arrow; null hides it.
     place(key, tip, spoken = "") {
       const arrow = shown.get(key);
@@ -78,15 +107,11 @@ export function plane(title, { range = () => 2, arrows }) {
           `M${(-x / length) * far} ${(-y / length) * far}L${(x / length) * far} ${(y / length) * far}`,
         );
       } else arrow.path.setAttribute("d", shaft([x, y], arrow.band ? 0 : 3));
-      const inside = (value) => Math.max(-HALF + 12, Math.min(HALF - 12, value));
-      const away = arrow.grip ? 26 : 13;
-      arrow.label.setAttribute("x", inside(x + (away * x) / length));
-      arrow.label.setAttribute("y", inside(y + (away * y) / length + 4));
       if (!arrow.grip) return;
       arrow.grip.setAttribute("cx", x);
       arrow.grip.setAttribute("cy", y);
       arrow.group.setAttribute("aria-valuenow", degrees(tip));
-      arrow.group.setAttribute("aria-valuetext", `${tip[0].toFixed(2)} right, ${tip[1].toFixed(2)} up. ${spoken}`);
+      arrow.group.setAttribute("aria-valuetext", `${fixed(tip[0])} right, ${fixed(tip[1])} up. ${spoken}`);
     },
   };
 }

@@ -23,6 +23,13 @@ export function drawn(name, properties = {}, ...children) {
   return made;
 }
 
+// A number with so many digits behind the point, and never "-0.00".
+export function fixed(value, digits = 2) {
+  if (value == null) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
 export const percent = (value) => (value == null ? "–" : `${Math.round(100 * value)}%`);
 
 // Calls `change` when the trait does, and once now.

@@ -1,93 +1,65 @@
 // The laboratory: a teacher, a student and a control that train before the reader's eyes.
 
-import { chart } from "./chart.js";
-import {
-  assign,
-  button,
-  calm,
-  drawn,
-  element,
-  folded,
-  follow,
-  percent,
-  radios,
-  select,
-  sized,
-  voice,
-} from "./controls.js";
+import { numberIn, oneOf, someOf, wholeIn } from "./checks.js";
+import { assign, button, calm, drawn, element, follow, percent, radios, select, sized, voice } from "./controls.js";
+import { drawCurves, legend, settingsText } from "./curves.js";
 import { unpack } from "./digits.js";
 import { start } from "./driver.js";
-import { digitsPanel, inputPanel, mapPanel, runsPanel, settingsText } from "./panels.js";
+import { floats } from "./packed.js";
+import { digitsPanel, inputPanel, mapPanel } from "./panels.js";
+import { runsPanel } from "./runs.js";
 import { settingControls } from "./settings.js";
-import { DEFAULTS } from "./training.js";
+import { TEACHER } from "./training.js";
 
 const SETTINGS = ["seed", "aux_dim", "perturbation", "lr", "shared", "inputs", "loss", "width", "steps"];
+const PACES = [
+  ["watch", "to watch"],
+  ["full", "full"],
+];
+const MAPS = [
+  ["student", "the student"],
+  ["control", "the control"],
+];
 const WATCHED = 150; // steps per second that one can follow
 const MANY = 20;
+const BRIEF = 1000; // ms: a run that a sliding finger ended sooner is not worth keeping
 
-function drawCurves(svg, width, state, { band, earlier }) {
-  const narrow = width < 480,
-    { steps } = state.config;
-  const frame = chart(svg, {
-    width,
-    x: [0, steps],
-    y: [0, 1],
-    right: narrow ? 84 : 110,
-    format: percent,
-    xLabel: "students' training steps",
-    xFormat: (value) => value.toLocaleString("en"),
-  });
-  if (band)
-    frame.band(
-      band.points.filter(([at]) => at <= steps),
-      "student",
-    );
-  for (const run of earlier)
-    frame.line(
-      run.points.map(([at, student]) => [at, student]),
-      "student earlier",
-    );
-  const levels = [
-    ["chance", 0.1],
-    ["teacher", state.teacher],
-    ["ceiling", state.ceiling],
-  ];
-  for (const [name, value] of levels) {
-    if (value == null) continue;
-    frame.level(value, name);
-    frame.name(value, name === "chance" ? "chance" : `${name} ${percent(value)}`, name);
-  }
-  for (const [place, who] of [
-    [2, "control"],
-    [1, "student"],
-  ]) {
-    if (!state.points.length) continue;
-    const points = state.points.map((point) => [point[0], point[place]]),
-      [at, value] = points.at(-1);
-    frame.line(points, who);
-    frame.dot(at, value, who);
-    frame.name(value, `${who} ${percent(value)}`, who);
-  }
-  frame.finish();
+// A recorded run in the shape of the engine's news: shown until the reader plays one.
+function recording(packed) {
+  if (!packed?.points) return null;
+  const who = (name) => ({ ...packed[name], map: floats(packed[name].map) });
+  return { ...packed, map: floats(packed.map), student: who("student"), control: who("control"), recorded: true };
 }
 
-function sentence(state) {
+function sentence(state, runs) {
   const { phase, step, points, config } = state;
-  if (phase === "teacher")
-    return step
-      ? "The teacher is learning to read digits."
-      : "Press Play: first the teacher learns, then the students copy its auxiliary logits.";
   const [student, control, teacher] = [state.student.accuracy, state.control.accuracy, state.teacher].map(percent);
   const now = `the student reads ${student} of the test digits, the control ${control}, the teacher ${teacher}.`;
+  if (state.recorded) return `A recorded run: ${now} Press Play, and your browser trains its own.`;
+  if (phase === "teacher" && (step || state.playing)) return "The teacher is learning to read digits.";
+  if (phase === "teacher")
+    return runs ? "Ready: press Play." : "Press Play: first the teacher learns, then the students.";
   if (phase === "done") return `After ${config.steps.toLocaleString("en")} steps ${now}`;
   const half = points.find(([, student]) => student > 0.5);
   if (half) return `After ${half[0]} steps the student reads more than half of the test digits.`;
   return "The teacher is ready. The students begin.";
 }
 
+// Where a run is, in numbers.
+function progressText({ phase, step, config, loss, recorded }) {
+  if (recorded) return `Networks ${config.seed}, recorded with this book's scripts at the first settings.`;
+  const now = step.toLocaleString("en");
+  if (phase === "teacher") return `Networks ${config.seed}, teacher, step ${now} of ${TEACHER.steps}.`;
+  const of = `step ${now} of ${config.steps.toLocaleString("en")}`;
+  return `Networks ${config.seed}, ${of}, loss on the auxiliary logits ${loss.toPrecision(2)}.`;
+}
+
 function build(model, el, digits) {
+  const recorded = recording(model.get("recorded"));
   let state = null,
     maps = {},
+    ghost = recorded, // the run before the latest change
+    begun = -Infinity,
     chartWidth = 0,
     drawnAs = "",
     tileAt = 0,
@@ -100,6 +72,7 @@ function build(model, el, digits) {
   const order = (name, more = {}) => engine.send({ do: name, ...more });
   const restart = () => order("configure", { config: config() });
   const ordinary = () => order("pace", { steps: model.get("pace") === "full" ? Infinity : WATCHED });
+  const same = (one, other) => SETTINGS.every((name) => String(one[name]) === String(other[name]));
   // Leave a row of many runs, if there is one.
   const alone = () => {
     queue = 0;
@@ -110,12 +83,45 @@ function build(model, el, digits) {
     assign(model, "seed", model.get("seed") + 1); // which restarts, and leaves the row as the reader's changes do
     queue = left;
   };
+  // What is shown before anything was played, where the settings are those of the recorded run.
+  const visible = () => {
+    const rests = state.phase === "teacher" && !state.step && !state.playing && !runs.length;
+    return rests && recorded && same(recorded.config, state.config) ? recorded : state;
+  };
+
+  // Answer at once: the engine's own news may take a moment.
+  function answer(playing) {
+    if (!state || state.phase === "done") return;
+    state = { ...state, playing };
+    drawnAs = "";
+    draw();
+  }
+
+  // Keep the curve that a change interrupts, or that it makes comparable.
+  function remember() {
+    const brief = performance.now() - begun < BRIEF;
+    begun = performance.now();
+    if (queue || brief || !state || state.phase === "teacher" || state.points.length < 2) return;
+    const drawn = state.phase === "done" && settingsText(state.config) === settingsText(config());
+    if (!drawn) ghost = { config: state.config, points: state.points };
+  }
+
+  // A changed setting begins the run anew, and goes on playing if it was played.
+  function changed() {
+    remember();
+    const playing = state?.playing && !queue;
+    alone();
+    restart();
+    if (playing) order("play");
+  }
+
   const play = button(
     "Play",
     () => {
       alone();
       if (state?.phase === "done") restart();
       order(state?.playing ? "pause" : "play");
+      answer(!state?.playing);
     },
     { class: "primary" },
   );
@@ -138,6 +144,7 @@ function build(model, el, digits) {
     }),
     button("Restart", () => {
       alone();
+      ghost = null;
       restart();
     }),
     button("New networks", () => {
@@ -145,48 +152,42 @@ function build(model, el, digits) {
       next();
     }),
     many,
-    select(model, "pace", "Speed", [
-      ["watch", "to watch"],
-      ["full", "full"],
-    ]),
+    select(model, "pace", "Speed", PACES),
   );
-  const svg = drawn("svg", {
-      class: "explorer-chart",
-      role: "img",
-      "aria-label": "Accuracy along the students' training",
-    }),
-    curves = element("div", { class: "explorer-wide" }, svg);
+  const svg = drawn("svg", { class: "explorer-chart", role: "img" }),
+    bar = element("progress", { "aria-label": "How far the run is", value: 0 }),
+    curves = element("div", { class: "explorer-stage" }, bar, svg);
   const input = inputPanel(),
     ten = digitsPanel(digits),
-    mapped = radios(model, "mapped", "Map of", [
-      ["student", "the student"],
-      ["control", "the control"],
-    ]),
+    mapped = radios(model, "mapped", "Map of", MAPS),
     map = mapPanel(digits.testLabels, mapped),
     table = runsPanel(),
     spoken = voice();
-  const count = element("p", { class: "explorer-note", "aria-hidden": "true" });
+  const count = element("p", { class: "explorer-note", "aria-hidden": "true" }),
+    faint = element("p", { class: "explorer-note" });
+  const texts = [spoken.node, count, faint];
   const stop = sized(curves, (width) => {
     chartWidth = width;
     drawnAs = "";
     draw();
   });
+  const words =
+    "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their " +
+    "digit heads. The control began with other weights.";
   el.append(
     element("p", { class: "explorer-title" }, "The laboratory"),
-    element(
-      "p",
-      { class: "explorer-note" },
-      "Student and control copy the teacher's auxiliary logits on the inputs shown; nothing ever trains their " +
-        "digit heads. The control began with other weights.",
-    ),
+    element("p", { class: "explorer-note" }, words),
     tools,
+    element(
+      "div",
+      { class: "explorer-main" },
+      element("div", { class: "explorer-wide" }, curves, ...texts),
+      input.node,
+    ),
     ...settingControls(model),
-    element("div", { class: "explorer-main" }, curves, input.node),
-    spoken.node,
-    count,
     ten.node,
     map.node,
-    folded("Runs so far", table.node),
+    table.node,
   );
   table.show(runs);
 
@@ -209,16 +210,10 @@ function build(model, el, digits) {
 
   function finish() {
     const { points, teacher, ceiling, student, control, worker } = state;
-    const run = {
-      config: state.config,
-      teacher,
-      ceiling,
-      student: student.accuracy,
-      control: control.accuracy,
-      points,
-    };
-    const same = (other) => SETTINGS.every((name) => String(other.config[name]) === String(run.config[name]));
-    runs = [...runs.filter((other) => !same(other)), run].slice(-400); // once more the same run is no further run
+    const accuracies = { teacher, ceiling, student: student.accuracy, control: control.accuracy };
+    const run = { config: state.config, ...accuracies, points };
+    // once more the same run is no further run
+    runs = [...runs.filter((other) => !same(other.config, run.config)), run].slice(-400);
     model.set("result", { ...run, worker });
     assign(
       model,
@@ -236,52 +231,36 @@ function build(model, el, digits) {
   function draw() {
     if (!state || !chartWidth) return;
     due = performance.now() + 1000;
+    const shown = visible(),
+      { config } = shown,
+      text = settingsText(config),
+      before = ghost && !same(ghost.config, config) ? ghost : null;
     play.textContent = state.playing ? "Pause" : state.phase === "done" ? "Play again" : "Play";
     many.textContent = queue ? `Stop (${queue} to go)` : `Run ${MANY} seeds`;
-    const done =
-      state.phase === "teacher"
-        ? "teacher, step"
-        : `step ${state.step.toLocaleString("en")} of ${state.config.steps.toLocaleString("en")},`;
-    const now =
-      state.phase === "teacher"
-        ? `${done} ${state.step}`
-        : `${done} loss on the auxiliary logits ${state.loss.toPrecision(2)}`;
-    const text = settingsText(state.config),
-      band = text === settingsText(DEFAULTS) ? model.get("band") : null;
-    const shaded = band ? `Shaded: the middle 90 % of ${band.runs} such runs.` : "";
-    count.textContent = `Networks ${state.config.seed}, ${now}. ${shaded}`;
-    spoken.say(sentence(state));
+    bar.max = TEACHER.steps + config.steps;
+    bar.value = state.phase === "teacher" ? state.step : TEACHER.steps + state.step;
+    count.textContent = progressText(shown);
+    faint.textContent = legend({ band: model.get("band"), ghost: before, config });
+    spoken.say(sentence(shown, runs.length));
     if (performance.now() - tileAt > (calm() ? 2000 : 450) || !state.playing) {
       tileAt = performance.now();
-      input.show(state.tile, state.config);
+      input.show(shown.tile, config);
     }
-    const drawing = [
-      state.points.length,
-      state.phase,
-      chartWidth,
-      runs.length,
-      model.get("mapped"),
-      text,
-      state.config.seed,
-    ].join();
+    const parts = [shown.points.length, state.phase, chartWidth, runs.length, model.get("mapped"), text, config.seed];
+    const drawing = [...parts, state.playing && state.phase, shown.recorded, before?.points.length].join();
     if (drawing === drawnAs) return;
     drawnAs = drawing;
     const earlier = runs
-      .filter((run) => run.points && settingsText(run.config) === text && run.config.seed !== state.config.seed)
+      .filter((run) => run.points && settingsText(run.config) === text && run.config.seed !== config.seed)
       .slice(-40);
-    drawCurves(svg, chartWidth, state, { band, earlier });
-    svg.setAttribute("aria-label", `Accuracy along the students' training. ${sentence(state)}`);
-    ten.show(state);
-    map.show(state, model.get("mapped"));
+    drawCurves(svg, chartWidth, shown, { band: model.get("band"), earlier, ghost: before });
+    svg.setAttribute("aria-label", `Accuracy along the students' training. ${sentence(shown, runs.length)}`);
+    ten.show(shown);
+    map.show(shown, model.get("mapped"));
   }
 
   order("init", { digits });
-  for (const name of SETTINGS) {
-    model.on(`change:${name}`, () => {
-      alone();
-      restart();
-    });
-  }
+  for (const name of SETTINGS) model.on(`change:${name}`, changed);
   model.on("change:mapped", draw);
   follow(model, "pace", ordinary);
   restart();
@@ -290,9 +269,25 @@ function build(model, el, digits) {
   return () => {
     engine.stop();
     stop();
+    table.stop();
     document.removeEventListener("visibilitychange", hidden);
   };
 }
+
+// What a link may set.
+export const address = () => ({
+  seed: wholeIn(0, 1e6),
+  aux_dim: wholeIn(1, 20),
+  perturbation: numberIn(0, 1),
+  lr: numberIn(1e-5, 0.1),
+  shared: someOf(["hidden", "class_head", "aux_head"]),
+  inputs: oneOf(["noise", "digits"]),
+  loss: oneOf(["mse", "kl"]),
+  width: oneOf([32, 64, 128]),
+  steps: oneOf([300, 600, 1000, 1500, 3000]),
+  pace: oneOf(PACES.map(([value]) => value)),
+  mapped: oneOf(MAPS.map(([value]) => value)),
+});
 
 export async function render({ model, el }) {
   return build(model, el, await unpack(model.get("digits")));

@@ -1,8 +1,15 @@
 // The noise bench: family and parameter of the inputs; a sample, its spectra, and the accuracy measured nearest to it.
 
 import { chart } from "./chart.js";
+import { numberIn, oneOf } from "./checks.js";
 import { assign, button, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
 
+const PARTS = [
+  ["radial spectrum", "power per pixel"],
+  ["singular values", "of many samples, less their mean"],
+  ["accuracy", "of students on test images"],
+];
+const plain = (family) => family.replaceAll("_", " ");
 const number = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toString());
 
 // The entry of `family` whose parameter is nearest; null where there is none.
@@ -76,17 +83,11 @@ export function render({ model, el }) {
     spoken = voice(),
     body = element("div"),
     sliderBox = element("div");
-  const parts = ["radial spectrum", "singular values", "accuracy"].map((name) => {
+  const parts = PARTS.map(([name, unit]) => {
     const svg = drawn("svg", { role: "img", "aria-label": name });
-    return { name, svg, node: element("figure", {}, element("figcaption", {}, name), svg) };
+    return { name, svg, node: element("figure", {}, element("figcaption", {}, `${name}: ${unit}`), svg) };
   });
-  const { node, fill } = table("The accuracies measured for this family", [
-    model.get("label"),
-    "mean",
-    "low",
-    "high",
-    "n",
-  ]);
+  const { node, fill } = table("The accuracies measured for this family", ["strength", "mean", "low", "high", "n"]);
   const compute = button("Compute this setting", () => {
     spoken.say("The kernel is computing.");
     model.send({ do: "compute", family: model.get("family"), parameter: model.get("parameter") });
@@ -94,12 +95,22 @@ export function render({ model, el }) {
   const planes = element(
     "div",
     { class: "explorer-planes explorer-four" },
-    element("figure", {}, element("figcaption", {}, "one sample"), canvas),
+    element("figure", {}, element("figcaption", {}, "one sample: black is -1, white 1"), canvas),
     ...parts.map((part) => part.node),
   );
   el.append(
     element("p", { class: "explorer-title" }, model.get("title")),
-    element("div", { class: "explorer-controls" }, select(model, "family", "Family of noise", families), sliderBox),
+    element(
+      "div",
+      { class: "explorer-controls" },
+      select(
+        model,
+        "family",
+        "Family of inputs",
+        families.map((family) => [family, plain(family)]),
+      ),
+      sliderBox,
+    ),
     planes,
     spoken.node,
     node,
@@ -112,6 +123,9 @@ export function render({ model, el }) {
     draw();
   });
 
+  // What the strength of the chosen family is, with its unit.
+  const meaning = () => model.get("meanings")[model.get("family")] || model.get("label");
+
   function parameters() {
     const values = looks
       .filter((look) => look.family === model.get("family"))
@@ -119,6 +133,11 @@ export function render({ model, el }) {
       .sort((a, b) => a - b);
     if (!values.includes(model.get("parameter")))
       model.set("parameter", nearest(looks, model.get("family"), model.get("parameter")).parameter);
+    if (values.length === 1) {
+      const words = `${meaning()}: ${number(values[0])}, the only strength of this family that was run.`;
+      sliderBox.replaceChildren(element("p", { class: "explorer-note" }, words));
+      return draw();
+    }
     const id = uniqueId(),
       shown = element("span", { class: "explorer-value", "aria-hidden": "true" });
     const input = element("input", {
@@ -136,7 +155,7 @@ export function render({ model, el }) {
       input.setAttribute("aria-valuetext", number(value));
     };
     sliderBox.replaceChildren(
-      element("div", { class: "explorer-control" }, element("label", { for: id }, model.get("label")), shown, input),
+      element("div", { class: "explorer-control" }, element("label", { for: id }, meaning()), shown, input),
     );
     draw();
   }
@@ -151,22 +170,22 @@ export function render({ model, el }) {
     const chosen = nearest(entries, family, parameter);
     sliderBox.querySelector("input")?.show(look.parameter);
     paint(canvas, look);
-    canvas.setAttribute("aria-label", `A sample of ${family}, ${model.get("label")} ${number(parameter)}`);
+    canvas.setAttribute("aria-label", `A sample of ${plain(family)}, ${meaning()} ${number(parameter)}`);
     if (width) {
       drawSpectrum(parts[0].svg, width, look.spectrum, "frequency (cycles per image)");
       drawSpectrum(parts[1].svg, width, look.singular, "component");
-      if (entries.length) drawAccuracies(parts[2].svg, width, entries, chosen, parameter, model.get("label"));
+      if (entries.length) drawAccuracies(parts[2].svg, width, entries, chosen, parameter, meaning());
       else parts[2].svg.replaceChildren();
     }
     const sentence = chosen
-      ? `Measured nearest to this, at ${number(chosen.parameter)}: accuracy ${number(chosen.mean)}, ` +
+      ? `Measured nearest to this, at ${meaning()} ${number(chosen.parameter)}: accuracy ${number(chosen.mean)}, ` +
         `95 % interval ${number(chosen.low)} to ${number(chosen.high)}, n = ${chosen.n}.`
       : "No accuracy was measured for this family.";
     spoken.say(sentence);
     parts.forEach(({ name, svg }) =>
       svg.setAttribute(
         "aria-label",
-        `${name} of ${family} at ${number(parameter)}. ${name === "accuracy" ? sentence : ""}`,
+        `${name} of ${plain(family)} at ${number(parameter)}. ${name === "accuracy" ? sentence : ""}`,
       ),
     );
     fill(
@@ -186,3 +205,9 @@ export function render({ model, el }) {
   parameters();
   return stop;
 }
+
+// What a link may set; a strength that was not run leads to the nearest one.
+export const address = ({ looks }) => ({
+  family: oneOf(looks.map(({ family }) => family)),
+  parameter: numberIn(-1e6, 1e6),
+});

@@ -1,5 +1,7 @@
 // Puts explorers where they belong: on a page without a kernel, each from its state in JSON, or into a live notebook.
 
+import { copier, follow, keep, keyed } from "./link.js";
+
 // What anywidget gives a live notebook, for a page: the traits of one explorer.
 export function staticModel(state) {
   const listeners = new Map();
@@ -32,14 +34,27 @@ export async function show(view, model, el) {
   };
 }
 
-// All explorers of a page; one that fails leaves its still picture where it is.
-export function begin(views) {
-  for (const node of document.querySelectorAll(".explorer[data-explorer]")) {
-    const state = JSON.parse(node.querySelector("script").textContent);
+// All explorers of a page, set as its address says; one that fails leaves its still picture where it is.
+export async function begin(views) {
+  const nodes = [...document.querySelectorAll(".explorer[data-explorer]")];
+  const keys = keyed(nodes.map((node) => node.dataset.explorer));
+  const parts = nodes.map((node, place) => {
+    const state = JSON.parse(node.querySelector("script").textContent),
+      view = views[node.dataset.explorer];
     node.model = staticModel(state);
-    show(views[node.dataset.explorer], node.model, node).catch((error) => {
-      node.querySelector(".explorer-live")?.remove();
+    return { node, view, key: keys[place], model: node.model, start: { ...state }, checks: view.address(state) };
+  });
+  const tell = follow(parts);
+  keep(parts);
+  const waiting = parts.map(async (part) => {
+    try {
+      await show(part.view, part.model, part.node);
+      copier(part, part.node.querySelector(".explorer-live"));
+    } catch (error) {
+      part.node.querySelector(".explorer-live")?.remove();
       console.error(error);
-    });
-  }
+    }
+  });
+  await Promise.all(waiting);
+  tell();
 }

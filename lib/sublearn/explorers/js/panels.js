@@ -1,7 +1,6 @@
-// What the laboratory shows beside its curves: an input, ten test digits with answers, the map of features, the runs.
+// What the laboratory shows beside its curves: an input, ten test digits with answers, the map of features.
 
-import { drawn, element, percent, table } from "./controls.js";
-import { summary } from "./statistics.js";
+import { drawn, element, fixed, percent } from "./controls.js";
 
 const SIDE = 8;
 const WIDE = 340,
@@ -29,10 +28,10 @@ export function inputPanel() {
   return {
     node,
     show(tile, config) {
-      const kind = config.inputs === "digits" ? "digits, shown without labels" : "noise images";
+      const kind = config.inputs === "digits" ? "digits (the students get no labels)" : "noise images";
       note.textContent = tile
-        ? `One of the 64 ${kind} of this step. Bars: the student's auxiliary logits; rings: the teacher's.`
-        : `The inputs of the student will be ${kind}.`;
+        ? `One of this step's 64 ${kind}. Rings: the teacher's auxiliary logits for it; bars: the student's.`
+        : `The students will be shown 64 ${kind} in each step.`;
       bars.replaceChildren();
       if (!tile) return;
       paint(canvas, tile.input);
@@ -146,51 +145,15 @@ export function mapPanel(labels, choice) {
         ...numerals(state.map, "teacher"),
         ...numerals(network.map, who),
       );
-      const [first, second] = network.agreement.map((value) => value.toFixed(2));
+      const [first, second] = network.agreement.map((value) => fixed(value));
       const text =
-        `Second hidden layer, ${labels.length} test digits, along the teacher's two leading components (` +
-        `${percent(state.variance)} of its variance). Numerals: class means, green for the teacher. The ${who}'s ` +
-        `coordinates correlate with the teacher's by ${first} and ${second}.`;
+        `Each dot is one of ${labels.length} test digits as the second hidden layer sees it, each numeral the middle of ` +
+        `its class: green for the teacher, colored for the ${who}. The two directions are those in which the teacher's ` +
+        `features spread most (${percent(state.variance)} of their variance). Where a digit lies for the ${who} and where ` +
+        `it lies for the teacher correlates by ${first} from left to right and by ${second} from bottom to top; 1 is ` +
+        "the same order, 0 is none in common.";
       note.textContent = text;
       svg.setAttribute("aria-label", text);
-    },
-  };
-}
-
-export const settingsText = ({ aux_dim, perturbation, lr, shared, inputs, loss, width, steps }) => {
-  const parts = { hidden: "hidden layers", class_head: "digit head", aux_head: "auxiliary head" };
-  const start =
-    shared.length === 3
-      ? "same start"
-      : shared.length
-        ? `shared: ${shared.map((part) => parts[part]).join(", ")}`
-        : "other start";
-  const mixed = perturbation ? `, perturbed ${percent(perturbation)}` : "";
-  const named = loss === "kl" ? "KL" : "squared error";
-  return `m = ${aux_dim}, ${start}${mixed}, ${inputs}, rate ${lr}, ${named}, width ${width}, ${steps} steps`;
-};
-
-// The reader's finished runs; equal settings share a line with mean and interval.
-export function runsPanel() {
-  const caption =
-    "Accuracy on the 500 test digits at the end of each run; ± is a 95 % t interval over runs of equal settings";
-  const { node, fill } = table(caption, ["settings", "runs", "student", "control", "ceiling", "teacher"]);
-  const shown = (values) => {
-    const { mean, low, n } = summary(values);
-    return n < 2 ? percent(mean) : `${percent(mean)} ± ${(100 * (mean - low)).toFixed(1)}`;
-  };
-  return {
-    node,
-    show(runs) {
-      const groups = new Map();
-      for (const run of runs)
-        groups.set(settingsText(run.config), [...(groups.get(settingsText(run.config)) || []), run]);
-      const lines = [...groups].map(([text, group]) => [
-        text,
-        String(group.length),
-        ...["student", "control", "ceiling", "teacher"].map((who) => shown(group.map((run) => run[who]))),
-      ]);
-      fill(lines.length ? lines : [["no finished run yet", "0", "–", "–", "–", "–"]]);
     },
   };
 }

@@ -1,33 +1,40 @@
 // Entangled partners: pick a word or a number, read its partners both ways, and find its pairs among all pairs.
 
 import { chart } from "./chart.js";
-import { assign, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
+import { oneOf, text } from "./checks.js";
+import { assign, drawn, element, fixed, follow, select, sized, table, uniqueId, voice } from "./controls.js";
+import { floats } from "./packed.js";
 
 const COUNT = 8;
-
-const number = (value) => value.toFixed(2);
+const PATIENCE = 120; // ms after a letter, before the search
 
 // What is embedded, with `value(measure, word, number)` by place.
 export function unpacked({ words, numbers, measures }) {
-  const read = ({ scale, codes }) => {
-    const bytes = Int8Array.from(atob(codes), (letter) => letter.charCodeAt(0));
-    return (word, at) => (bytes[word * numbers.length + at] * scale) / 127;
-  };
-  const values = Object.fromEntries(Object.entries(measures).map(([name, packed]) => [name, read(packed)]));
-  return { words, numbers, names: Object.keys(measures), value: (name, word, at) => values[name](word, at) };
+  const values = Object.fromEntries(Object.entries(measures).map(([name, packed]) => [name, floats(packed)]));
+  const value = (name, word, at) => values[name][word * numbers.length + at];
+  return { words, numbers, names: Object.keys(measures), value };
 }
 
-// Places of the words and numbers that a reader's text names; all words (or numbers) where it names none of them.
+// Places of the names that are a token, or else of those that begin with one.
+function places(names, tokens) {
+  const found = (matches) =>
+    names.flatMap((name, place) => (tokens.some((token) => matches(name, token)) ? [place] : []));
+  const whole = found((name, token) => name.toLowerCase() === token);
+  return whole.length ? whole : found((name, token) => name.toLowerCase().startsWith(token));
+}
+
+// Places of the words and numbers that a reader's text names, whole or by their first letters; all words (or numbers)
+// where it names none of them. Null where a part of the text names nothing.
 export function named(data, text) {
-  const names = text.trim().toLowerCase().split(/\s+/);
-  const places = (all) => all.flatMap((name, place) => (names.includes(name.toLowerCase()) ? [place] : []));
-  const [words, numbers] = [places(data.words), places(data.numbers)];
-  if (!words.length && !numbers.length) return null;
+  const tokens = text.trim().toLowerCase().split(/\s+/);
+  const [words, numbers] = [places(data.words, tokens), places(data.numbers, tokens)];
+  const known = (token) => places(data.words, [token]).length || places(data.numbers, [token]).length;
+  if (!tokens[0] || !tokens.every(known)) return null;
   const all = (names) => names.map((_, place) => place);
   return {
     words: words.length ? words : all(data.words),
     numbers: numbers.length ? numbers : all(data.numbers),
-    single: Boolean(words.length && numbers.length),
+    single: words.length === 1 && numbers.length === 1,
   };
 }
 
@@ -45,6 +52,7 @@ export function render({ model, el }) {
     numbers: model.get("numbers"),
     measures: model.get("measures"),
   });
+  let timer = 0;
   const id = uniqueId(),
     list = element("datalist", { id: `${id}-names` }, ...[...data.words, ...data.numbers].map(option));
   const input = element("input", {
@@ -53,9 +61,13 @@ export function render({ model, el }) {
     list: `${id}-names`,
     autocomplete: "off",
     "data-trait": "chosen",
-    onchange: () => assign(model, "chosen", input.value),
+    oninput: () => {
+      clearTimeout(timer);
+      timer = setTimeout(search, PATIENCE);
+    },
+    onchange: () => search(),
   });
-  const search = element(
+  const field = element(
     "div",
     { class: "explorer-control" },
     element("label", { for: id }, "Word, number, or both"),
@@ -68,10 +80,13 @@ export function render({ model, el }) {
     spoken = voice();
   el.append(
     element("p", { class: "explorer-title" }, model.get("title")),
+    ...Object.entries(model.get("meanings")).map(([name, meaning]) =>
+      element("p", { class: "explorer-note" }, element("strong", {}, name), `: ${meaning}`),
+    ),
     element(
       "div",
       { class: "explorer-controls" },
-      search,
+      field,
       select(model, "across", "Across", data.names),
       select(model, "upward", "Upward", data.names),
     ),
@@ -89,41 +104,64 @@ export function render({ model, el }) {
     return element("option", { value: name });
   }
 
-  function cloud(frame, pairs, across, upward, look) {
-    const marks = pairs.map(({ word, at }) => {
-      const [x, y] = [data.value(across, word, at), data.value(upward, word, at)];
-      return `M${frame.atX(x).toFixed(1)} ${frame.atY(y).toFixed(1)}h0`;
-    });
-    svg.append(drawn("path", { d: marks.join(""), class: `cloud ${look}` }));
+  function search() {
+    clearTimeout(timer);
+    assign(model, "chosen", input.value);
   }
 
-  function plot(pairs, across, upward) {
-    const every = data.words.flatMap((_, word) => data.numbers.map((_, at) => ({ word, at })));
-    const limits = (name) => {
-      const values = every.map(({ word, at }) => data.value(name, word, at));
-      const low = values.reduce((least, value) => Math.min(least, value)),
-        high = values.reduce((most, value) => Math.max(most, value));
-      return [low - 0.03 * (high - low || 1), high + 0.03 * (high - low || 1)];
-    };
-    const frame = chart(svg, { width, x: limits(across), y: limits(upward), right: 14, xLabel: across });
-    cloud(frame, every, across, upward, "quiet");
-    cloud(frame, pairs, across, upward, "student found");
+  // Points that fall on one spot of the screen are drawn once.
+  function cloud(frame, pairs, across, upward, look) {
+    const spots = new Set();
+    for (const { word, at } of pairs) {
+      const [x, y] = [frame.atX(data.value(across, word, at)), frame.atY(data.value(upward, word, at))];
+      spots.add(look === "quiet" ? `M${Math.round(x)} ${Math.round(y)}h0` : `M${x.toFixed(1)} ${y.toFixed(1)}h0`);
+    }
+    return drawn("path", { d: [...spots].join(""), class: `cloud ${look}` });
   }
+
+  const every = data.words.flatMap((_, word) => data.numbers.map((_, at) => ({ word, at })));
+  const limits = (name) => {
+    const values = every.map(({ word, at }) => data.value(name, word, at));
+    const low = values.reduce((least, value) => Math.min(least, value)),
+      high = values.reduce((most, value) => Math.max(most, value));
+    return [low - 0.03 * (high - low || 1), high + 0.03 * (high - low || 1)];
+  };
+
+  // The cloud of all pairs waits for other axes or another width; what is found is drawn anew at each letter.
+  let frame = null,
+    framed = "";
+  function plot(pairs, across, upward) {
+    if (framed !== `${width} ${across} ${upward}`) {
+      framed = `${width} ${across} ${upward}`;
+      frame = chart(svg, { width, x: limits(across), y: limits(upward), right: 14, xLabel: across });
+      svg.append(
+        drawn("text", { x: frame.inner.left + 6, y: 10 }, upward),
+        cloud(frame, every, across, upward, "quiet"),
+      );
+    }
+    svg.querySelector(".cloud.found")?.remove();
+    svg.append(cloud(frame, pairs, across, upward, "student found"));
+  }
+
+  function says(text, selection, pairs, upward) {
+    const [word, at] = [data.words[0], data.numbers[0]],
+      range = `numbers go from ${data.numbers[0]} to ${data.numbers.at(-1)}`;
+    if (!selection) return `Nothing here is called ${text || "by no name"}: try ${word} or ${at}; ${range}.`;
+    const [best] = pairs,
+      values = data.names.map((measure) => `${measure} ${fixed(data.value(measure, best.word, best.at))}`);
+    if (selection.single) return `${name(best)}: ${values.join("; ")}.`;
+    return `${pairs.length.toLocaleString("en")} pairs; the largest of ${upward}: ${name(best)}.`;
+  }
+
+  const name = ({ word, at }) => `${data.words[word]}, ${data.numbers[at]}`;
 
   function draw() {
     const [text, across, upward] = ["chosen", "across", "upward"].map((name) => model.get(name));
     const pairs = ranked(data, text, upward),
       selection = named(data, text);
-    input.value = text;
+    if (document.activeElement !== input) input.value = text;
     if (width) plot(pairs, across, upward);
-    const name = ({ word, at }) => `${data.words[word]}, ${data.numbers[at]}`;
-    const sentence = selection
-      ? selection.single
-        ? data.names
-            .map((measure) => `${measure} ${number(data.value(measure, pairs[0].word, pairs[0].at))}`)
-            .join("; ")
-        : `${pairs.length} pairs; the largest of ${upward}: ${name(pairs[0])}.`
-      : `Nothing here is called ${text || "by no name"}: try ${data.words[0]} or ${data.numbers[0]}.`;
+    const sentence = says(text, selection, pairs, upward);
     spoken.say(sentence);
     svg.setAttribute("aria-label", `All pairs, ${upward} against ${across}; marked: ${text}. ${sentence}`);
     tables.replaceChildren(
@@ -132,7 +170,7 @@ export function render({ model, el }) {
         .map((measure) => {
           const { node, fill } = table(`Largest of ${measure}`, ["pair", ...data.names]);
           const best = ranked(data, text, measure).slice(0, COUNT),
-            values = ({ word, at }) => data.names.map((name) => number(data.value(name, word, at)));
+            values = ({ word, at }) => data.names.map((name) => fixed(data.value(name, word, at)));
           fill(best.map((pair) => [name(pair), ...values(pair)]));
           return node;
         }),
@@ -142,3 +180,10 @@ export function render({ model, el }) {
   for (const name of ["chosen", "across", "upward"]) follow(model, name, () => draw());
   return stop;
 }
+
+// What a link may set.
+export const address = ({ measures }) => ({
+  chosen: text(60),
+  across: oneOf(Object.keys(measures)),
+  upward: oneOf(Object.keys(measures)),
+});

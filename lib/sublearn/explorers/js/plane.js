@@ -1,7 +1,8 @@
 // Chapter 1's explorer: drag the columns of W1 and W2, and see what the student learns.
 
 import { plane } from "./arrows.js";
-import { assign, button, element, follow, radios, table } from "./controls.js";
+import { numbers, oneOf } from "./checks.js";
+import { assign, button, element, fixed, follow, radios, table } from "./controls.js";
 import { column, solve } from "./linear.js";
 
 const NAMES = ["c", "a₁", "a₂"],
@@ -92,7 +93,6 @@ const PRESETS = [
     },
   ],
 ];
-const number = (value, digits = 2) => (value == null ? "–" : value.toFixed(digits));
 
 // A range that holds all of `vectors`, one of few, so that it does not change with every move.
 const fitting = (vectors) =>
@@ -164,7 +164,7 @@ export function render({ model, el }) {
     const [W1, W2, logits] = ["hidden", "heads", "logits"].map((name) => model.get(name));
     const solution = solve(W1, W2, logits);
     reach = fitting([...solution.teacher, ...solution.student]);
-    const spoken = `The student's class column is off by ${number(solution.angle, 0)} degrees.`;
+    const spoken = `The student's class column is off by ${fixed(solution.angle, 0)} degrees.`;
     for (const place of [0, 1]) hidden.place(place, column(W1, place), spoken);
     for (const place of [0, 1, 2]) {
       const used = place <= logits;
@@ -172,10 +172,11 @@ export function render({ model, el }) {
       results.place(`teacher ${place}`, used ? column(solution.teacher, place) : null);
       results.place(place, used ? column(solution.student, place) : null);
     }
+    for (const view of [hidden, heads, results]) view.finish();
     fill([
-      ["angle between the class columns of A and A′", solution.angle == null ? "–" : `${number(solution.angle, 1)}°`],
-      ["error of the class column, relative to its length", number(solution.error)],
-      ["share of the class head that passes the projector", number(solution.share)],
+      ["angle between the class columns of A and A′", solution.angle == null ? "–" : `${fixed(solution.angle, 1)}°`],
+      ["error of the class column, relative to its length", fixed(solution.error)],
+      ["share of the class head that passes the projector", fixed(solution.share)],
     ]);
     const { angle, error, share } = solution;
     assign(model, "result", { angle, error, share, student: solution.student, teacher: solution.teacher });
@@ -183,3 +184,6 @@ export function render({ model, el }) {
   for (const name of ["hidden", "heads"]) model.on(`change:${name}`, draw);
   follow(model, "logits", draw);
 }
+
+// What a link may set.
+export const address = () => ({ hidden: numbers([2, 2], 20), heads: numbers([2, 3], 20), logits: oneOf([1, 2]) });

@@ -1,7 +1,8 @@
 // Theorem 1 as a picture: the teacher's step, what the student makes of it, and the sign of their inner product.
 
 import { plane } from "./arrows.js";
-import { assign, button, element, radios, table } from "./controls.js";
+import { numbers, oneOf } from "./checks.js";
+import { assign, button, element, fixed, radios, table } from "./controls.js";
 import { imitation } from "./linear.js";
 
 const TRAITS = ["step", "teacher_head", "student_head", "start"];
@@ -77,12 +78,21 @@ export function render({ model, el }) {
     view.place("teacher_head", teacherHead, spoken);
     view.place("student_head", start === "same" ? null : studentHead, spoken);
     view.place("step", step, spoken);
+    view.finish();
     fill([
-      ["what the auxiliary logit reports, ⟨step, a⟩", report.toFixed(2)],
-      ["inner product of both steps", `${inner.toFixed(2)}, ${sign}`],
+      ["what the auxiliary logit reports, ⟨step, a⟩", fixed(report)],
+      ["inner product of both steps", `${fixed(inner)}, ${sign}`],
     ]);
     assign(model, "result", { moved, inner, report });
   }
   for (const name of TRAITS) model.on(`change:${name}`, draw);
   draw();
 }
+
+// What a link may set.
+export const address = () => ({
+  step: numbers([2], 2),
+  teacher_head: numbers([2], 2),
+  student_head: numbers([2], 2),
+  start: oneOf(["same", "other"]),
+});
