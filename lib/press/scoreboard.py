@@ -16,7 +16,7 @@ from sublearn.core import store
 from sublearn.report import scorecard
 
 STRIP = 150, 26  # width and height of a strip, in pixels
-CONTRADICTIONS = scorecard.REFERENCE / "contradictions.csv"
+CONTRADICTIONS = scorecard.REFERENCE.parent / "contradictions.csv"  # not what notebooks rest on
 HOLDS = ("reproduced", "same direction")
 HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
 FILTERS = {"source": "Source", "chapter": "Chapter", "verdict": "Verdict"}
