@@ -16,7 +16,7 @@ from sublearn.core import store
 from sublearn.report import scorecard
 
 STRIP = 150, 26  # width and height of a strip, in pixels
-CONTRADICTIONS = scorecard.REFERENCE / "contradictions.csv"
+CONTRADICTIONS = scorecard.REFERENCE.parent / "contradictions.csv"  # no input of a notebook
 HOLDS = ("reproduced", "same direction")
 HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
 FILTERS = {"source": "Source", "chapter": "Chapter", "verdict": "Verdict"}
@@ -314,7 +314,7 @@ def contradictions(project: Project) -> str:
     ]
     for case in pd.read_csv(CONTRADICTIONS).fillna("").itertuples():
         one, other = case.for_one.split(";"), case.for_other.split(";")
-        outcome = settled(*[[verdict_of.get(name, "") for name in side] for side in (one, other)])
+        outcome = settled([*map(verdict_of.get, one)], [*map(verdict_of.get, other)])
         cells = [
             escape(case.question),
             side_said(case.one, one, verdict_of),

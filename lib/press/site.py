@@ -281,7 +281,7 @@ class SchematicDirective(Directive):
 
 
 class ScorecardDirective(Directive):
-    """Show the scorecard of the project's profile, or with `contradictions` those of the sources."""
+    """Show the scorecard of the project's profile, or with `contradictions` the sources."""
 
     optional_arguments = 1
 

@@ -230,7 +230,8 @@ def note(dataset: str) -> None:
         return
     text = (
         f"This copy of the page was built on {DATASETS[dataset]}, not on MNIST: "
-        "its numbers are not the book's. Faint bands in figures are those of the reference run on MNIST."
+        "its numbers are not the book's. "
+        "Faint bands in figures are those of the reference run on MNIST."
     )
     display(Markdown(f":::{{warning}}\n{text}\n:::"))
 
