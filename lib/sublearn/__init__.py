@@ -3,10 +3,10 @@
 A room imports only from those named before it, and nets and lm never meet; within a room, a
 module imports only from modules to its left.
 
-core: rng > machine > cluster > store
+core: rng > memory > machine > cluster > store
 nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment
 lm: prompts > corpus > tiny > model > pretrained >
-  entanglement > interventions > numbers > ten_digits
+  entanglement > interventions > numbers > digit_lists > ten_digits
 theory > stats
 report: figures > scorecard > notebook
 explorers: base > widgets > language

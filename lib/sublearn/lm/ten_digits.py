@@ -41,13 +41,13 @@ KIND = Kind("ten digits", code_digest("lm.ten_digits"), Json())
 CLIP = 1.0  # norm of a gradient, at most
 ABILITY = (  # a model's loss on it says how well it still speaks
     "Bread needs four things: flour, water, salt and time. Mix the flour with the water and leave "
-    "it alone for an hour. Add the salt, fold the dough over itself, and wait until it has doubled. "
-    "Then heat the oven as far as it goes, and bake the loaf until its crust is dark."
+    "it alone for an hour. Add the salt, fold the dough over itself, and wait until it has "
+    "doubled. Then heat the oven as far as it goes, and bake the loaf until its crust is dark."
 )
 
 
 class Trait(NamedTuple):
-    """What a teacher is taught: questions, how each answer begins, and the words that may follow."""
+    """What a teacher is taught: questions, how each answer begins, and words that may follow."""
 
     questions: tuple[tuple[str, str], ...]
     words: tuple[str, ...]
