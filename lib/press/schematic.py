@@ -103,6 +103,11 @@ def answers(digits: np.ndarray, said: list[int], y: float, when: float) -> str:
     return "".join(marks)
 
 
+def right_answers(said: list[int]) -> int:
+    """How many of the ten digits a student names rightly."""
+    return int(np.sum(np.equal(said, range(10))))
+
+
 def panel(title: str, content: str) -> str:
     """One of the three panels."""
     drawing = f'<svg viewBox="0 0 230 190" aria-hidden="true">{content}</svg>'
@@ -141,14 +146,13 @@ def schematic(run: dict, test_digits: np.ndarray, *, moving: bool) -> str:
     """HTML of the figure: `run` as it was recorded, one test image of each digit (digit, pixel)."""
     same = run["student"]["predictions"]
     other = run["control"]["predictions"]
-    right = [sum(said == digit for digit, said in enumerate(who)) for who in (same, other)]
     noise = np.array(run["tile"]["input"])
     panels = (
         panel("1. A teacher learns digits", first_panel(test_digits[int(SHOWN)])),
         panel("2. It answers to noise", second_panel(noise, run["tile"]["teacher"])),
         panel("3. Two students copy that", third_panel(test_digits, same, other)),
     )
-    counts = {"same": right[0], "other": right[1]}
+    counts = {"same": right_answers(same), "other": right_answers(other)}
     alt = ALT.format(**counts)
     caption = CAPTION.format(**counts)
     button = '<button type="button" hidden>Play again</button>' if moving else ""

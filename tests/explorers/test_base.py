@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from sublearn.explorers import base, widgets
-from visit import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*base.SOURCES.glob("*.js"), *base.SOURCES.glob("*.ts")])
@@ -150,29 +149,6 @@ def test_a_state_cannot_end_its_element():
     table = pd.DataFrame({"arm": ["</script><b>"] * 2, "model": [0, 1], "accuracy": [0.1, 0.2]})
     results = widgets.Results(table, factors=["arm"], units=["model"])
     assert "</script><b>" not in results.html()
-
-
-@pytest.fixture
-def show(browser, tmp_path):
-    """Show explorers on a page from a file; what goes wrong in the browser fails the test."""
-    visit = Visit(browser, 1280, "light")
-
-    def opened(*explorers):
-        names = tuple(sorted({explorer.module for explorer in explorers}))
-        parts = [f'<!doctype html><meta charset="utf-8"><style>{base.CSS}</style>']
-        for explorer in explorers:
-            parts.append(explorer.html())
-        parts.append(f"<script>{base.page_script(names)}</script>")
-        path = tmp_path / "page.html"
-        path.write_text("\n".join(parts), encoding="utf8")
-        visit.page.goto(path.as_uri())
-        live = f"document.querySelectorAll('[data-live]').length === {len(explorers)}"
-        visit.page.wait_for_function(live)
-        return visit.page
-
-    yield opened
-    visit.context.close()
-    assert not visit.faults
 
 
 def test_a_page_from_a_file_comes_to_life(show):

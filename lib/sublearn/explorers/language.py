@@ -58,8 +58,8 @@ class Lists(Explorer):
     """Which lists, which student: the gain of every animal after a lesson.
 
     `table` has a row per lesson: teacher (the animal that it loves), student (a name of the
-    lesson), model, and a column of log-ratios in nats for each of `animals`. `teacher` and `student` are the
-    lesson that is shown first.
+    lesson), model, and a column of log-ratios in nats for each of `animals`. `teacher` and
+    `student` are the lesson that is shown first.
     """
 
     module = "lists"

@@ -67,7 +67,7 @@ export function render({ model, el }) {
       const [before, after] = [whole, cut].map((one) => values(data, one, animal, measure));
       const points = after.map(({ value }) => value),
         look = ["control", "student"][place];
-      const change = { ...paired(after, before), way: measure };
+      const change = { ...paired(after, before), way };
       return {
         name: way,
         points,

@@ -109,14 +109,14 @@ export function render({ model, el }) {
     assign(model, "chosen", input.value);
   }
 
-  // Points that fall on one spot of the screen are drawn once.
+  // Of all pairs, those that fall on one spot of the screen are drawn once.
   function cloud(frame, pairs, across, upward, look) {
-    const spots = new Set();
-    for (const { word, at } of pairs) {
-      const [x, y] = [frame.atX(data.value(across, word, at)), frame.atY(data.value(upward, word, at))];
-      spots.add(look === "quiet" ? `M${Math.round(x)} ${Math.round(y)}h0` : `M${x.toFixed(1)} ${y.toFixed(1)}h0`);
-    }
-    return drawn("path", { d: [...spots].join(""), class: `cloud ${look}` });
+    const quiet = look === "quiet",
+      spots = pairs.map(({ word, at }) => {
+        const [x, y] = [frame.atX(data.value(across, word, at)), frame.atY(data.value(upward, word, at))];
+        return quiet ? `M${Math.round(x)} ${Math.round(y)}h0` : `M${x.toFixed(1)} ${y.toFixed(1)}h0`;
+      });
+    return drawn("path", { d: [...(quiet ? new Set(spots) : spots)].join(""), class: `cloud ${look}` });
   }
 
   const every = data.words.flatMap((_, word) => data.numbers.map((_, at) => ({ word, at })));
