@@ -19,7 +19,7 @@ PHRASES = {
     "chance": r"(?<=\bat )chance|(?<=near )chance|(?<=above )chance|(?<=below )chance",
     "digits": r"8 x 8 digits|digits of 8 x 8 pixels",
     "displacement": r"displacements?(?! points)",
-    "leak": r"(?<=the )leak\b",
+    "leak": r"(?<=print the )leak",
     "lesson": r"(?<=One )lesson|lessons(?= of one model)|(?<=called a )lesson|\*lesson\*",
     "model": r"(?<=means over )models|models(?= an arm)|(?<=paired by )model",
     "power": r"(?<=% )power|(?<=statistical )power",

@@ -147,11 +147,11 @@ export function mapPanel(labels, choice) {
       );
       const [first, second] = network.agreement.map((value) => fixed(value));
       const text =
-        `Each dot is one of ${labels.length} test digits as the second hidden layer sees it, each numeral the middle of ` +
-        `its class: green for the teacher, colored for the ${who}. The two directions are those in which the teacher's ` +
-        `features spread most (${percent(state.variance)} of their variance). Where a digit lies for the ${who} and where ` +
-        `it lies for the teacher correlates by ${first} from left to right and by ${second} from bottom to top; 1 is ` +
-        "the same order, 0 is none in common.";
+        `Each dot is one of ${labels.length} test digits as the second hidden layer sees it, each numeral the middle ` +
+        `of its class: green for the teacher, colored for the ${who}. The two directions are those in which the ` +
+        `teacher's features spread most (${percent(state.variance)} of their variance). Where a digit lies for the ` +
+        `${who} and where it lies for the teacher correlates by ${first} from left to right and by ${second} from ` +
+        "bottom to top; 1 is the same order, 0 is none in common.";
       note.textContent = text;
       svg.setAttribute("aria-label", text);
     },

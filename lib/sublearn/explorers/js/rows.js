@@ -36,7 +36,8 @@ function drawRow(at, y, row) {
   );
   const [look, style] = [row.look || "student", row.style || ""];
   if (row.before != null) {
-    const d = `M${at(row.before)} ${y}m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0M${at(row.before)} ${y}H${at(row.mean)}`;
+    const ring = `M${at(row.before)} ${y}m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0`,
+      d = `${ring}M${at(row.before)} ${y}H${at(row.mean)}`;
     marks.push(drawn("path", { d, class: "line zero" }));
   }
   if (row.low != null) {
