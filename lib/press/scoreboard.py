@@ -49,7 +49,7 @@ class Chapter(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a chapter's page shows a claim: a figure's name and a cell's id; empty where nowhere."""
+    """Where a page shows a claim: a figure's name and a cell's id; empty where it does not."""
 
     figure: str = ""
     cell: str = ""
