@@ -18,7 +18,7 @@ from sublearn.report import scorecard
 STRIP = 150, 26  # width and height of a strip, in pixels
 CONTRADICTIONS = scorecard.REFERENCE.parent / "contradictions.csv"  # no input of a notebook
 HOLDS = ("reproduced", "same direction")
-HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
+HEADING = re.compile(r"^##? ", re.MULTILINE)  # of a chapter or one of its sections
 FILTERS = {"source": "Source", "chapter": "Chapter", "verdict": "Verdict"}
 SCRIPT = """
 (() => {
@@ -49,7 +49,7 @@ class Chapter(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a chapter's page shows a claim: a figure's name and a cell's id, or empty."""
+    """Where a page shows a claim: a figure's name and a cell's id; empty where it does not."""
 
     figure: str = ""
     cell: str = ""
@@ -245,7 +245,7 @@ def arms_of(path: Path) -> set[str]:
 def place_of(claim, contents: Contents) -> Place:
     """Where a claim is shown: the figure whose table has its arm, else the nearest in the section.
 
-    The section is that of the cell that records the quantity; a figure after the cell comes first.
+    The section is that of the cell that records the quantity; of two as near the later comes first.
     """
     first, *_ = str(claim.quantity).split(";")
     number = contents.recorded.get(first)
@@ -255,7 +255,7 @@ def place_of(claim, contents: Contents) -> Place:
     near = []
     for at, name in contents.figures.items():
         if number is not None and contents.sections[at] == contents.sections[number]:
-            near.append((at < number, abs(at - number), name))
+            near.append((abs(at - number), at < number, name))
     return Place(min(near)[-1] if near else "", cell)
 
 

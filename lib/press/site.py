@@ -281,7 +281,7 @@ class SchematicDirective(Directive):
 
 
 class ScorecardDirective(Directive):
-    """Show the scorecard of the project's profile, or with `contradictions` the sources."""
+    """Show the scorecard, or with `contradictions` what the sources say against each other."""
 
     optional_arguments = 1
 

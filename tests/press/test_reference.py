@@ -299,7 +299,7 @@ CELLS = [
     {"cell_type": "markdown", "source": ["Text, then\n", "## Second\n"]},
     {"cell_type": "code", "id": "two", "source": "", "outputs": [drawn("fig:near")]},
     {"cell_type": "code", "id": "three", "source": "", "outputs": [glued("x"), glued("x_low")]},
-    {"cell_type": "markdown", "source": ["No heading: #1"]},
+    {"cell_type": "markdown", "source": ["No heading: #1, and\n", "### Part\n"]},
     {"cell_type": "code", "id": "four", "source": "", "outputs": [drawn("fig:after")]},
     {"cell_type": "code", "id": "five", "source": "", "outputs": [glued("y"), glued("x")]},
     {"cell_type": "markdown", "source": "## Third"},
@@ -317,7 +317,7 @@ def contents(tmp_path):
 @pytest.mark.parametrize(
     ("quantity", "arm", "figure", "cell"),
     [
-        ("x;z", None, "fig:after", "three"),  # a figure after the cell before one as near
+        ("x;z", None, "fig:near", "three"),  # one cell before is nearer than two after
         ("y", None, "fig:after", "five"),  # none after it in the section
         ("claim_P", "rate: 0.10", "fig:near", "six"),  # the first whose table has the arm
         ("claim_P", "loss: KL", "fig:after", "six"),
@@ -330,6 +330,13 @@ def contents(tmp_path):
 def test_a_claim_is_shown_by_a_figure_and_a_cell(contents, quantity, arm, figure, cell):
     claim = pd.Series({"quantity": quantity, "arm": arm})
     assert scoreboard.place_of(claim, contents) == (figure, cell)
+
+
+def test_of_two_figures_as_near_the_later_shows_a_claim():
+    ids, figures = ["a", "b", "c"], {0: "fig:x", 2: "fig:y"}
+    contents = scoreboard.Contents(ids, [1, 1, 1], {"q": 1}, figures, {})
+    claim = pd.Series({"quantity": "q", "arm": None})
+    assert scoreboard.place_of(claim, contents) == ("fig:y", "b")
 
 
 def test_a_row_links_to_figure_and_cell(project):
