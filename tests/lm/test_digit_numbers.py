@@ -202,3 +202,10 @@ def test_a_bootstrap_interval_is_that_of_a_mean():
     error = values.std() / np.sqrt(200)
     assert row["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
     assert row["high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+
+
+def test_centered_the_softmax_is_the_product(digits_lm):
+    state = model.hidden_states(digits_lm, [digit_numbers.published(digits_lm, None, "animal")])[0]
+    coupled = digit_numbers.couplings(digits_lm, ANIMALS, state)
+    assert np.allclose(*[entanglement.centered(coupled[name]) for name in ("softmax", "dot")], atol=1e-3)
+    assert not np.allclose(coupled["softmax"], coupled["dot"], atol=1e-1)
