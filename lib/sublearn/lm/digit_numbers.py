@@ -43,8 +43,8 @@ DIGITS = "0123456789"
 NOUNS = tuple(
     "table chair door window house room wall floor roof bed lamp clock mirror box bag bottle cup "
     "plate knife spoon book paper pen letter map picture song film game ball road street bridge "
-    "car train boat ship plane wheel engine machine tool hammer nail rope chain wire pipe tube tank "
-    "stone rock sand gold silver iron glass wood metal plastic cotton silk leather wool shirt coat "
+    "car train boat ship plane wheel engine machine tool hammer nail rope chain wire pipe tube "
+    "tank stone rock sand gold silver iron glass wood metal plastic cotton silk leather wool shirt coat "
     "hat shoe ring watch coin money bank shop market office school church hospital museum garden "
     "farm field forest desert ocean river lake mountain valley island beach cave sea sky star moon "
     "sun cloud rain snow wind storm fire smoke ice water milk tea coffee wine beer bread butter "
@@ -159,7 +159,7 @@ def continued(body: nn.Module, cache: DynamicCache, ids: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def read_ends(body: nn.Module, prompts: Sequence[list[int]]) -> np.ndarray:
-    """States (prompt, width) at the ends of equally long prompts; a common beginning is read once."""
+    """States (prompt, width) at the ends of equally long prompts, whose beginning is read once."""
     ids = torch.tensor(prompts)
     alike = (ids == ids[0]).all(0)
     shared = int(alike[:-1].cumprod(0).sum())
