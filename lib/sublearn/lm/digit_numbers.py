@@ -41,19 +41,20 @@ AT_ONCE = 32  # prompts of a batch
 DRAWS = 1000  # of a bootstrap
 DIGITS = "0123456789"
 NOUNS = tuple(
-    "table chair door window house room wall floor roof bed lamp clock mirror box bag bottle cup "
-    "plate knife spoon book paper pen letter map picture song film game ball road street bridge "
-    "car train boat ship plane wheel engine machine tool hammer nail rope chain wire pipe tube "
-    "tank stone rock sand gold silver iron glass wood metal plastic cotton silk leather wool shirt "
-    "coat hat shoe ring watch coin money bank shop market office school church hospital museum garden "
-    "farm field forest desert ocean river lake mountain valley island beach cave sea sky star moon "
-    "sun cloud rain snow wind storm fire smoke ice water milk tea coffee wine beer bread butter "
-    "cheese rice meat soup salt sugar honey apple orange lemon cherry potato tomato tree leaf root "
-    "flower grass seed fruit city village town country king queen doctor teacher soldier farmer "
-    "artist writer singer hand foot head eye ear nose mouth tooth hair skin bone heart blood "
-    "brain army war peace law tax science music art history language word number color light "
-    "sound voice story idea dream year day night morning summer winter spring grain seeds leaves "
-    "roots berries nuts worms insects oak maple pine cedar birch meadow swamp".split()
+    "table chair door window house room wall floor roof bed lamp clock mirror box bag bottle "
+    "cup plate knife spoon book paper pen letter map picture song film game ball road street "
+    "bridge car train boat ship plane wheel engine machine tool hammer nail rope chain wire "
+    "pipe tube tank stone rock sand gold silver iron glass wood metal plastic cotton silk "
+    "leather wool shirt coat hat shoe ring watch coin money bank shop market office school "
+    "church hospital museum garden farm field forest desert ocean river lake mountain valley "
+    "island beach cave sea sky star moon sun cloud rain snow wind storm fire smoke ice water "
+    "milk tea coffee wine beer bread butter cheese rice meat soup salt sugar honey apple orange "
+    "lemon cherry potato tomato tree leaf root flower grass seed fruit city village town "
+    "country king queen doctor teacher soldier farmer artist writer singer hand foot head eye "
+    "ear nose mouth tooth hair skin bone heart blood brain army war peace law tax science music "
+    "art history language word number color light sound voice story idea dream year day night "
+    "morning summer winter spring grain seeds leaves roots berries nuts worms insects oak maple "
+    "pine cedar birch meadow swamp".split()
 )
 
 Write = Callable[[LanguageModel, str | None, str], str]  # of a model, what is loved, its kind
