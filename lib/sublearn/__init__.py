@@ -4,7 +4,8 @@ A room imports only from those named before it, and nets and lm never meet; with
 module imports only from modules to its left.
 
 core: rng > machine > cluster > store
-nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment
+nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment >
+  similarity > deviation > heads
 lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > ten_digits
 theory > stats
