@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sublearn.nets.deviation import TERMS, bound, deviation, margin
+from sublearn.nets.deviation import TERMS, bound, deviation, margin, seen_readout
 from sublearn.nets.models import Outputs
 
 K, M, D, IMAGES = 4, 3, 7, 50
@@ -101,3 +101,20 @@ def test_the_bound_holds_where_the_margin_is_crossed():
     numbers = bound(logits, terms, labels)
     assert numbers["disagreement"].item() == numbers["bound"].item() == 1
     assert numbers["without unseen"].item() == 1
+
+
+def test_a_readout_of_the_seen_part_hears_nothing_of_the_rest(pair):
+    student, _, ours, theirs = pair
+    rows = theirs["aux_head.weight"].double()
+    basis, _ = np.linalg.qr(rows[0].numpy().T)
+    inside = student.features[0].double().numpy() @ basis @ basis.T
+    logits = (
+        inside @ ours["class_head.weight"][0].double().numpy().T
+        + ours["class_head.bias"][0].double().numpy()
+    )
+    labels = torch.from_numpy(logits.argmax(1))
+    assert seen_readout(student.features, ours, rows, labels)["seen readout"].item() == 1
+    noise = torch.randn(1, IMAGES, D, generator=torch.manual_seed(1)).double()
+    outside = noise.numpy()[0] - noise.numpy()[0] @ basis @ basis.T
+    moved = student.features.double() + 100 * torch.from_numpy(outside)[None]
+    assert seen_readout(moved, ours, rows, labels)["seen readout"].item() == 1

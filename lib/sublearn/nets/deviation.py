@@ -53,6 +53,17 @@ def deviation(
     return dict(zip(TERMS, terms))
 
 
+def seen_readout(features: Tensor, ours: Weights, rows: Tensor, labels: Tensor) -> Numbers:
+    """Accuracy of a class head on the part of features (model, image, D) in the span of rows.
+
+    With the auxiliary rows of the student's own start this needs nothing of the teacher.
+    """
+    seen = features.double() @ row_space(rows)
+    weight = ours["class_head.weight"].detach().double()
+    logits = _linear(seen, weight, ours["class_head.bias"].detach())
+    return {"seen readout": _right(logits, labels)}
+
+
 def margin(logits: Tensor) -> Tensor:
     """Largest logit less the second largest: (model, image)."""
     best, second = logits.topk(2, dim=-1).values.unbind(-1)

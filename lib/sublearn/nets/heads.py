@@ -13,7 +13,7 @@ from sublearn.core.machine import OnStep, product_type
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, Save, Store, code_digest
 from sublearn.nets import jobs, training
-from sublearn.nets.deviation import bound, deviation
+from sublearn.nets.deviation import bound, deviation, seen_readout
 from sublearn.nets.ensemble import Weights
 from sublearn.nets.experiment import (
     group_students,
@@ -189,6 +189,8 @@ class HeadArm:
         hidden = [name for name in weights if name.startswith("hidden") and "weight" in name]
         ours = {name: weights[name].detach() for name in hidden}
         numbers["weight cosine"] = cosine(ours, theirs)
+        own_rows = seen_rows(on_device(self.start)["aux_head.weight"], softmax=softmax)
+        numbers |= seen_readout(outputs.features, weights, own_rows, images.test_labels)
         terms = deviation(outputs, teacher, weights, theirs, softmax=softmax)
         return numbers | bound(teacher.class_logits, terms, images.test_labels)
 
