@@ -12,6 +12,7 @@ from sublearn.nets.experiment import run
 from sublearn.nets.settings import compact, sweep
 from sublearn.report.figures import (
     NETWORKS,
+    bar_lengths,
     bars_note,
     chance_line,
     dot_intervals,
@@ -147,3 +148,11 @@ def test_power_of_white_noise_is_flat_and_of_a_wave_a_line():
     spectrum = radial_power(wave).set_index("frequency").power
     assert spectrum[3] > 1 and spectrum.drop(3).max() < 1e-12
     assert isinstance(white, pd.DataFrame)
+
+
+def test_lengths_of_bars_reach_both_ends_and_rounding_does_not_turn_them_around():
+    table = pd.DataFrame({"mean": [0.5, 0.1], "low": [0.4, 0.1 + 1e-16], "high": [0.7, 0.1 - 1e-16]})
+    lengths = bar_lengths(table)
+    assert np.allclose(lengths, [[0.1, 0], [0.2, 0]])
+    assert (lengths >= 0).all()
+    assert np.allclose(bar_lengths(table.rename(columns={"mean": "difference"})), lengths)

@@ -94,6 +94,16 @@ def bars_note(n: int | Sequence[int] | pd.Series, unit: str = "models") -> str:
     return f"Points are means over n = {count} {unit}, bars are 95 % intervals."
 
 
+def bar_lengths(table: pd.DataFrame) -> np.ndarray:
+    """Lengths (2, row) of the bars of a `stats.summary` or `stats.paired` table, to low and high.
+
+    Rounding can put an end beyond the middle where all values are equal; a length stays positive.
+    """
+    middle = table["mean" if "mean" in table else "difference"].to_numpy()
+    ends = table[["low", "high"]].to_numpy().T
+    return np.abs(ends - middle)
+
+
 def dot_intervals(
     ax: Axes,
     table: pd.DataFrame,
@@ -119,10 +129,7 @@ def dot_intervals(
         jitter = generator.uniform(-0.16, 0.16, len(models))
         model_heights = models[y].map(levels.index) + jitter
         ax.scatter(models["accuracy"], model_heights, **MODEL_LOOK)
-    means = table["mean"].to_numpy()
-    ends = table[["low", "high"]].to_numpy().T
-    lengths = np.abs(ends - means)
-    ax.errorbar(means, heights, xerr=lengths, **MEAN_LOOK)
+    ax.errorbar(table["mean"], heights, xerr=bar_lengths(table), **MEAN_LOOK)
     ax.set_yticks(heights, levels)
     ax.invert_yaxis()
     return ax
@@ -137,8 +144,7 @@ def line_intervals(
     the color of the line. `look` goes to matplotlib's `errorbar`.
     """
     middle = table["mean" if "mean" in table else "difference"]
-    lengths = [middle - table["low"], table["high"] - middle]
-    line, *_ = ax.errorbar(table[x], middle, yerr=lengths, **(LINE_LOOK | look))
+    line, *_ = ax.errorbar(table[x], middle, yerr=bar_lengths(table), **(LINE_LOOK | look))
     if reference is not None:
         known = reference.sort_values(x)
         ax.fill_between(known[x], known["low"], known["high"], color=line.get_color(), **BAND_LOOK)

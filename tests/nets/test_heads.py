@@ -1,0 +1,105 @@
+"""Students of chosen parts and heads: the engine's students, with designed starts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reference import TINY
+from sublearn.nets import heads
+from sublearn.nets.ensemble import forward, initial_weights
+from sublearn.nets.models import network
+from sublearn.nets.settings import grid
+
+MODELS = [0, 1]
+
+
+@pytest.fixture(scope="module")
+def start():
+    return initial_weights(network(TINY), TINY, 0, MODELS)
+
+
+def test_students_are_those_of_the_engine(run, store):
+    arms = grid(
+        TINY,
+        shared=[("hidden", "class_head", "aux_head"), ("class_head", "aux_head")],
+        aux_dim=[2, 3],
+    )
+    ours = heads.run(arms, models=2, checkpoints=[1], store=store)
+    theirs = run(arms, models=2, checkpoints=[1])
+    same = ["arm", "model", "role", "epoch", "accuracy"]
+    ours = ours[(ours.role != "student") | (ours.epoch > 0)]
+    assert ours[same].values.tolist() == theirs[same].values.tolist()
+
+
+def test_an_untrained_student_that_shares_all_is_the_start_of_its_teacher(store):
+    table = heads.run([TINY], models=2, store=store)
+    students, untrained = table[table.role == "student"], table[table.role == "untrained"]
+    first = students[students.epoch == 0]
+    assert first.accuracy.tolist() == untrained.accuracy.tolist()
+    assert (students.violations == 0).all()
+    assert (students.disagreement <= students["range bound"]).all()
+
+
+def test_students_of_other_lengths_are_looked_at_until_their_end(store):
+    table = heads.run(grid(TINY, epochs=[1, 2]), models=1, checkpoints=[1, 2], store=store)
+    looks = table[table.role == "student"].groupby("epochs").epoch.apply(list)
+    assert looks.to_dict() == {1: [0, 1], 2: [0, 1, 2]}
+
+
+def test_designed_rows_lie_as_they_are_called(start):
+    class_rows = start["class_head.weight"]
+    rows = {
+        name: heads.designed_rows(start, name, 0, MODELS)
+        for name in heads.ROWS
+        if name != "orthogonal"
+    }
+    two = start | {"aux_head.weight": start["aux_head.weight"][:, :2]}
+    rows["orthogonal"] = heads.designed_rows(two, "orthogonal", 0, MODELS)
+    assert torch.equal(rows["aligned"], class_rows[:, :3])
+    for name in ("orthonormal", "orthogonal"):
+        count = rows[name].shape[1]
+        assert torch.allclose(
+            rows[name] @ rows[name].mT, torch.eye(count).expand(2, -1, -1), atol=1e-5
+        )
+    assert (rows["orthogonal"] @ class_rows.mT).abs().max() < 1e-5
+    assert (rows["orthonormal"] @ class_rows.mT).abs().max() > 0.1
+
+
+def test_too_many_designed_rows_are_refused(start):
+    many = start | {"aux_head.weight": torch.zeros(2, 11, 12)}
+    with pytest.raises(ValueError, match="aux_dim is 11 with aligned heads; there are 10"):
+        heads.designed_rows(many, "aligned", 0, MODELS)
+    with pytest.raises(ValueError, match="at most 2 fit"):
+        heads.designed_rows(many, "orthogonal", 0, MODELS)
+    with pytest.raises(ValueError, match="design is 'diagonal'; choose one of"):
+        heads.run([TINY], models=1, design="diagonal")
+
+
+def test_symmetries_keep_the_function_and_change_the_weights(start):
+    images = torch.rand(2, 20, 64, generator=torch.manual_seed(0))
+    net = network(TINY)
+    before = forward(net, start, images)
+    for design in ("permuted", "rescaled"):
+        moved = heads.transformed(start, design, 0, MODELS)
+        after = forward(net, moved, images)
+        assert torch.allclose(after.class_logits, before.class_logits, atol=1e-5)
+        assert torch.allclose(after.aux_logits, before.aux_logits, atol=1e-5)
+        assert not torch.allclose(after.features, before.features, atol=0.01)
+    body = heads.transformed(start, "permuted body", 0, MODELS)
+    after = forward(net, body, images)
+    assert torch.allclose(
+        after.features.sort(-1).values, before.features.sort(-1).values, atol=1e-5
+    )
+    assert torch.equal(body["class_head.weight"], start["class_head.weight"])
+    assert not torch.allclose(after.class_logits, before.class_logits, atol=0.01)
+
+
+def test_a_permuted_student_learns_what_an_unpermuted_one_learns(store, exact):
+    short = replace(TINY, epochs=1)
+    usual, permuted = (
+        heads.run([short], models=2, design=name, store=store) for name in ("", "permuted")
+    )
+    last = usual.role.eq("student") & usual.epoch.eq(1)
+    assert usual[last].CKA.tolist() == pytest.approx(permuted[last].CKA.tolist(), abs=1e-3)
+    assert (usual[last]["weight cosine"] > permuted[last]["weight cosine"] + 0.5).all()
