@@ -306,6 +306,7 @@ def contradictions(project: Project) -> str:
     """HTML of the table of what the sources say against each other, settled by the verdicts."""
     reference, _ = tables(project)
     verdict_of = dict(zip(reference.id, reference.verdict))
+    weight_of = dict(zip(reference.id, map(weight, reference.kind, reference.verdict)))
     columns = ("Question", "One says", "Another says", "By the reference runs")
     cells = "".join(f'<th scope="col">{column}</th>' for column in columns)
     parts = [
@@ -314,7 +315,7 @@ def contradictions(project: Project) -> str:
     ]
     for case in pd.read_csv(CONTRADICTIONS).fillna("").itertuples():
         one, other = case.for_one.split(";"), case.for_other.split(";")
-        outcome = settled([*map(verdict_of.get, one)], [*map(verdict_of.get, other)])
+        outcome = settled([*map(weight_of.get, one)], [*map(weight_of.get, other)])
         cells = [
             escape(case.question),
             side_said(case.one, one, verdict_of),
@@ -325,6 +326,12 @@ def contradictions(project: Project) -> str:
         parts.append(f"<tr>{body}</tr>")
     parts.append("</tbody></table></div>")
     return "\n".join(parts)
+
+
+def weight(kind: str, verdict: str) -> str:
+    """The verdict as it counts for a side: a value of the same direction is another value."""
+    differs = kind == "value" and verdict == "same direction"
+    return "not reproduced" if differs else verdict
 
 
 def settled(one: list[str], other: list[str]) -> str:

@@ -396,6 +396,12 @@ def test_a_contradiction_is_settled_by_verdicts(one, other, outcome):
     assert scoreboard.settled(one, other) == outcome
 
 
+def test_a_value_in_the_same_direction_does_not_speak_for_its_side():
+    assert scoreboard.weight("value", "same direction") == "not reproduced"
+    assert scoreboard.weight("value", "reproduced") == "reproduced"
+    assert scoreboard.weight("correlation", "same direction") == "same direction"
+
+
 def test_contradictions_rest_on_claims_that_are_there(project, claims):
     reference.keep(project, "03_strength")
     cases = pd.read_csv(scoreboard.CONTRADICTIONS).fillna("")
