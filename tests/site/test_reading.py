@@ -14,7 +14,7 @@ ROOM = 30_000  # bytes of the figure with its style and its script
 def opened(site, browser, page, **options):
     width = options.pop("width", 1280)
     visit = Visit(browser, width, "light", **options)
-    visit.page.goto((site / page).as_uri(), wait_until="domcontentloaded")
+    visit.page.goto((site / page).as_uri(), wait_until="load")
     return visit
 
 
