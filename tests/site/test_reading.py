@@ -39,7 +39,9 @@ def test_a_use_of_a_word(word, sentence, found):
 
 def test_the_figure_is_light_and_stands_for_its_run():
     html = figure(moving=True)
-    found = re.search(r"start reads (\d+) of these ten digits, the one with another start (\d+)", html)
+    found = re.search(
+        r"start reads (\d+) of these ten digits, the one with another start (\d+)", html
+    )
     assert int(found[1]) > int(found[2])
     assert len(html) < ROOM
 
