@@ -409,7 +409,9 @@ def test_a_cut_shows_both_ways_and_its_paired_change(show):
     change = owl["cut in input row"] - owl["nothing"]
     low, high = stats.interval(change)
     expected = f"changes by {change.mean():.2f} nats (95 % interval {low:.2f} to {high:.2f}, n = 4"
-    assert f"number → animal (N) {expected}" in node(page, "cuts").get_by_role("status").inner_text()
+    assert (
+        f"number → animal (N) {expected}" in node(page, "cuts").get_by_role("status").inner_text()
+    )
     assert "080, 081, 082, 083" in node(page, "cuts").inner_text()
     choose(page, "cuts", "animal", "all animals (mean)")
     means = table.groupby(["cut", "model"]).A.mean().unstack("cut")
