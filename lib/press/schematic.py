@@ -33,13 +33,18 @@ ALT = (
 
 def picture(pixels: np.ndarray, x: float, y: float, size: float, when: float) -> str:
     """An image of 8 x 8 pixels from -1 (paper) to 1 (ink), that appears at `when` seconds."""
-    levels = np.interp(pixels.reshape(8, 8), (-1, 1), (PAPER, INK))
+    square = pixels.reshape(8, 8)
+    levels = np.interp(square, (-1, 1), (PAPER, INK))
+    whole = levels.round().astype(np.uint8)
+    image = Image.fromarray(whole)
     file = io.BytesIO()
-    Image.fromarray(levels.round().astype(np.uint8)).save(file, "png", optimize=True)
-    source = base64.b64encode(file.getvalue()).decode()
+    image.save(file, "png", optimize=True)
+    content = file.getvalue()
+    source = base64.b64encode(content).decode()
     place = f'x="{x}" y="{y}" width="{size}" height="{size}"'
     frame = f'<rect {place} class="frame"/>'
-    return f'{step("", when)}<image {place} href="data:image/png;base64,{source}"/>{frame}</g>'
+    begun = step("", when)
+    return f'{begun}<image {place} href="data:image/png;base64,{source}"/>{frame}</g>'
 
 
 def step(look: str, when: float) -> str:
@@ -56,8 +61,10 @@ def network(x: float, y: float, look: str) -> str:
     """Three layers of a network, with its ten class outputs and its three auxiliary ones."""
     layers = []
     for column, count in enumerate((4, 5, 4)):
+        middle = (count - 1) / 2
         for row in range(count):
-            layers.append((x + 24 * column, y + 58 + 17 * (row - (count - 1) / 2)))
+            height = y + 58 + 17 * (row - middle)
+            layers.append((x + 24 * column, height))
     outputs = [(x + 72, y + 9.2 * row) for row in range(10)]
     auxiliary = [(x + 72, y + 100 + 9.2 * row) for row in range(3)]
     columns = [layers[:4], layers[4:9], layers[9:], outputs + auxiliary]
@@ -66,9 +73,12 @@ def network(x: float, y: float, look: str) -> str:
         for start_x, start_y in left:
             for end_x, end_y in right:
                 lines.append(f"M{start_x:.0f} {start_y:.0f}L{end_x:.0f} {end_y:.0f}")
-    wires = f'<path d="{"".join(lines)}" class="wires"/>'
-    nodes = circles(layers, 5, look) + circles(outputs, 3.4, "class") + circles(auxiliary, 4, "aux")
-    return wires + nodes
+    path = "".join(lines)
+    wires = f'<path d="{path}" class="wires"/>'
+    body = circles(layers, 5, look)
+    named = circles(outputs, 3.4, "class")
+    spare = circles(auxiliary, 4, "aux")
+    return wires + body + named + spare
 
 
 def circles(centers: Iterable[tuple[float, float]], radius: float, look: str) -> str:

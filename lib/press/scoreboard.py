@@ -67,8 +67,10 @@ class Contents(NamedTuple):
 
 def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scorecard by the reference results, and by those of the project's profile."""
-    reference = scorecard.read_records(folder_of(project))
-    local = scorecard.read_records(project.results("x").parent)
+    kept = folder_of(project)
+    reference = scorecard.read_records(kept)
+    made = project.results("x").parent
+    local = scorecard.read_records(made)
     return scorecard.scorecard(reference), scorecard.scorecard(local)
 
 
@@ -94,7 +96,9 @@ def page(project: Project) -> str:
     found = places(project, table)
     parts = ['<div class="scorecard">', counts(table), filters(table, chapters), heading()]
     for claim in table.itertuples():
-        parts.append(row(claim, chapters, found.get(claim.id, Place())))
+        place = found.get(claim.id, Place())
+        line = row(claim, chapters, place)
+        parts.append(line)
     parts += ["</tbody></table></div>", download(table), "</div>", f"<script>{SCRIPT}</script>"]
     return "\n".join(parts)
 
@@ -121,7 +125,9 @@ def filters(table: pd.DataFrame, chapters: dict[int, Chapter]) -> str:
         options = ['<option value="">all</option>']
         for value in sorted(table[name].unique()):
             shown = chapter_of(value, chapters).title if name == "chapter" else value
-            options.append(f'<option value="{escape(str(value))}">{escape(shown)}</option>')
+            quoted = escape(str(value))
+            option = f'<option value="{quoted}">{escape(shown)}</option>'
+            options.append(option)
         box = f'<label>{title} <select name="{name}">{"".join(options)}</select></label>'
         boxes.append(box)
     return f'<form hidden>{" ".join(boxes)} <output aria-live="polite"></output></form>'
@@ -186,8 +192,11 @@ def chapter_pages(project: Project) -> dict[int, Chapter]:
     """Titles of the chapters and addresses of their pages, as seen from the scorecard's."""
     pages = {}
     for path in sorted((project.root / "notebooks").glob(CHAPTERS)):
-        title = "".join(store.read_json(path)["cells"][0]["source"]).splitlines()[0]
-        pages[int(path.name[:2])] = Chapter(title.lstrip("# "), f"../notebooks/{path.stem}.html")
+        notebook = store.read_json(path)
+        first = "".join(notebook["cells"][0]["source"])
+        title = first.splitlines()[0].lstrip("# ")
+        number = int(path.name[:2])
+        pages[number] = Chapter(title, f"../notebooks/{path.stem}.html")
     return pages
 
 

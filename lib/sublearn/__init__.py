@@ -4,8 +4,8 @@ A room imports only from those named before it, and nets and lm never meet; with
 module imports only from modules to its left.
 
 core: rng > memory > machine > cluster > store
-nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs > experiment >
-  similarity > deviation > heads
+nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs >
+  experiment > similarity > deviation > heads
 lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > digit_lists > ten_digits > digit_numbers
 theory > stats

@@ -1,4 +1,4 @@
-"""Students whose parts and heads are chosen, with all that tells how near they come to a teacher."""
+"""Students whose parts and heads are chosen, and how near they come to a teacher."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

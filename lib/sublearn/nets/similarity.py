@@ -50,8 +50,8 @@ def similarity(features: Tensor, teacher_features: Tensor, rows: Tensor) -> Numb
     """How alike a student's features and its teacher's (model, image, D) are, on the same images.
 
     rows: of the teacher's auxiliary head, from `seen_rows`. `CKA` (linear), `RSA`; `CKA seen` and
-    `CKA unseen`, of the features' parts inside and outside the span of these rows; `feature cosine`,
-    the mean over images, which, unlike the others, asks for the same units.
+    `CKA unseen`, of the features' parts inside and outside the span of these rows;
+    `feature cosine`, the mean over images, which, unlike the others, asks for the same units.
     """
     seen = row_space(rows).to(features)
     ours = features @ seen
