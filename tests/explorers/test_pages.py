@@ -211,6 +211,7 @@ def test_a_slider_moved_in_mid_run_keeps_the_curve_and_plays_on(show):
 
 def test_the_band_says_for_which_settings_it_holds(show):
     page = show(widgets.Laboratory(aux_dim=10))
+    page.get_by_text("students at the first settings").wait_for()  # drawn once it has a size
     text = node(page, "laboratory").inner_text()
     assert "students at the first settings (m = 3, same start, noise, rate 0.003" in text
     assert "Yours: m 10." in text

@@ -208,4 +208,4 @@ def test_centered_the_softmax_is_the_product(digits_lm):
     state = model.hidden_states(digits_lm, [digit_numbers.published(digits_lm, None, "animal")])[0]
     coupled = digit_numbers.couplings(digits_lm, ANIMALS, state)
     assert np.allclose(*[entanglement.centered(coupled[name]) for name in ("softmax", "dot")], atol=1e-3)
-    assert not np.allclose(coupled["softmax"], coupled["dot"], atol=1e-1)
+    assert np.abs(coupled["softmax"] - coupled["dot"]).max() > 1e-2
