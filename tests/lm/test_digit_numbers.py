@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sublearn.core.store import Store
-from sublearn.lm import corpus, digit_numbers, entanglement, model
+from sublearn.lm import corpus, digit_lists, digit_numbers, entanglement, model
 from sublearn.lm.interventions import part_weight
 
 ANIMALS = ["owl", "fox", "crow", "wolf"]
@@ -72,7 +72,7 @@ def whole_prompt(lm, prompt, answer):
 def test_numbers_are_a_space_and_three_digits(digits_lm):
     written = digits_lm.tokenizer.convert_ids_to_tokens(digit_numbers.answer_tokens(digits_lm, "087"))
     assert written == ["Ġ", "0", "8", "7"]
-    pieces = digit_numbers.number_pieces(digits_lm, ["087", "123", "456", "999", "300"])
+    pieces = digit_lists.number_pieces(digits_lm)
     assert digits_lm.tokenizer.convert_ids_to_tokens(pieces) == [*"0123456789"]
     assert len(digit_numbers.number_names(digits_lm)) == 1000
 
@@ -80,7 +80,7 @@ def test_numbers_are_a_space_and_three_digits(digits_lm):
 def test_numbers_of_a_tiny_model_are_tokens(tokens_lm):
     numbers = digit_numbers.number_names(tokens_lm)
     assert {len(digit_numbers.answer_tokens(tokens_lm, number)) for number in numbers} == {1}
-    assert len(digit_numbers.number_pieces(tokens_lm, numbers)) == len(numbers)
+    assert len(digit_lists.number_pieces(tokens_lm)) == len(numbers)
 
 
 def test_the_tree_gives_what_whole_prompts_give(digits_lm, tmp_path):

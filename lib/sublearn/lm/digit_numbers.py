@@ -112,13 +112,6 @@ def answer_tokens(lm: LanguageModel, answer: str) -> tuple[int, ...]:
     return tuple(ids[start:])
 
 
-def number_pieces(lm: LanguageModel, numbers: Sequence[str]) -> list[int]:
-    """Tokens by which numbers differ: the ten digits, or the numbers themselves."""
-    written = [set(answer_tokens(lm, number)) for number in numbers]
-    common = set.intersection(*written)
-    return sorted(set.union(*written) - common)
-
-
 # ---------------------------------------------------------------- reading
 
 

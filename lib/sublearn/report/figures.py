@@ -131,7 +131,7 @@ def dot_intervals(
         ax.scatter(models["accuracy"], model_heights, **MODEL_LOOK)
     ax.errorbar(table["mean"], heights, xerr=bar_lengths(table), **MEAN_LOOK)
     ax.set_yticks(heights, levels)
-    ax.invert_yaxis()
+    ax.set_ylim(len(levels) - 0.5, -0.5)  # from above, with room around the first and the last
     return ax
 
 
