@@ -200,8 +200,7 @@ def test_a_slider_moved_in_mid_run_keeps_the_curve_and_plays_on(show):
     slider = lab.locator('[data-trait="aux_dim"]')
     for _ in range(3):
         slider.press("ArrowRight")
-    lab.locator(".line.ghost").first.wait_for()
-    assert lab.locator(".name.ghost").text_content() == "m 3 → 6"
+    lab.locator(".name.ghost", has_text="m 3 → 6").wait_for()  # drawn once the engine has answered
     assert "the student of the run before, before the change m 3 → 6" in lab.inner_text()
     until(page, "laboratory", "node.querySelector('.line.student:not(.earlier)')")
     assert lab.locator("button.primary").inner_text() == "Pause"
