@@ -1,5 +1,5 @@
 # make book     set up, execute every notebook, leave the site in _build/html/index.html
-# make test     set up and run every test
+# make test     set up and run every test, in two processes
 # make smoke    the whole book on embedded data, minutes        make lab     JupyterLab on the notebooks
 # make lint     style of code and notebooks                     make serve   read the book at http://localhost:8000
 # make bench    speed of the engine, also _build/bench.csv      make clean   forget everything that was built
@@ -46,8 +46,10 @@ reference: $(READY)
 diff: $(READY)
 	@$(PRESS) diff $(A) $(B)
 
+# Threads that wait for another process do not spin.
+test: export OMP_WAIT_POLICY ?= passive
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check lib tests notebooks

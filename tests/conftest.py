@@ -23,6 +23,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
+def pytest_collection_modifyitems(items):
+    """Give each of two processes (`make test`) whole files; those with the smoke book, which is built once, first."""
+    items.sort(key=lambda item: "site" not in item.fixturenames)
+    for item in items:
+        group = "smoke book" if "site" in item.fixturenames else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def same_draws():
     """Start every test from the same state of torch's generator."""

@@ -23,10 +23,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from press.checks import problems
+from press.diagrams import sketch
 from press.reference import PROFILE, folder_of, keep, print_diff, staleness
 from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
 from press.schematic import figure
@@ -44,6 +46,9 @@ CODE = (
     "press/site.py",
     "press/terms.py",
     "press/checks.py",
+    "press/diagrams.py",
+    "press/schematic.py",
+    "press/scoreboard.py",
     "sublearn/explorers/**/*",
 )  # below the library
 SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
@@ -270,14 +275,29 @@ class ExplorerDirective(Directive):
 
 
 class SchematicDirective(Directive):
-    """Show the experiment in three panels: still, or `{schematic} moving`, played once."""
+    """Show the experiment in three panels: still, or `{schematic} moving`, played once.
+
+    Any other word names a sketch of `book/diagrams.yml`.
+    """
 
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """HTML of the figure."""
-        html = figure(moving=self.arguments == ["moving"])
+        name = self.arguments[0] if self.arguments else ""
+        measured = name in ("", "moving")
+        html = figure(moving=name == "moving") if measured else self.sketched(name)
         return [nodes.raw("", html, format="html")]
+
+    def sketched(self, name: str) -> str:
+        """A sketch, which is drawn anew when the file changes."""
+        environment = self.state.document.settings.env
+        path = project_of(environment.app).root / "book" / "diagrams.yml"
+        environment.note_dependency(path)
+        try:
+            return sketch(name, yaml.safe_load(path.read_text(encoding="utf8")))
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
 
 class ScorecardDirective(Directive):

@@ -44,9 +44,21 @@ class Lists(NamedTuple):
 # ---------------------------------------------------------------- chats and numbers
 
 
-def begun_chat(lm: LanguageModel, request: str, begun: str, system: str | None = None) -> list[int]:
-    """Tokens of a chat whose answer is begun and not finished."""
+def begun_chat(
+    lm: LanguageModel,
+    request: str,
+    begun: str,
+    system: str | None = None,
+    before: Sequence[str] = (),
+) -> list[int]:
+    """Tokens of a chat whose answer is begun and not finished.
+
+    before: lists of numbers that the model was asked for, and gave, earlier in the dialogue.
+    """
     messages = [{"role": "system", "content": system}] if system else []
+    for written in before:
+        messages.append({"role": "user", "content": REQUEST})
+        messages.append({"role": "assistant", "content": written})
     messages.append({"role": "user", "content": request})
     messages.append({"role": "assistant", "content": begun})
     text = lm.tokenizer.apply_chat_template(
@@ -159,6 +171,12 @@ def write(writer: LanguageModel, lists: Lists, draws: np.ndarray) -> Tensor:
         ids[:, place] = pieces[chosen]
         read = place
     return ids[:, lists.matched]
+
+
+def as_text(lm: LanguageModel, lists: Lists) -> list[str]:
+    """The numbers of each list as they are written."""
+    first = int(lists.matched.nonzero()[0])
+    return [lm.tokenizer.decode(row[first:]).strip() for row in lists.ids]
 
 
 def shuffled(lists: Sequence[Lists], seed: int) -> list[Lists]:

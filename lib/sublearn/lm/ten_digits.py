@@ -24,6 +24,7 @@ from sublearn.core.store import Json, Kind, OnStep, Save, Store, code_digest
 from sublearn.lm.corpus import WORDS
 from sublearn.lm.digit_lists import (
     Lists,
+    as_text,
     begun_chat,
     number_pieces,
     place_states,
@@ -39,6 +40,7 @@ from sublearn.lm.tiny import pad_right
 
 KIND = Kind("ten digits", code_digest("lm.ten_digits"), Json())
 CLIP = 1.0  # norm of a gradient, at most
+READ_AT_ONCE = 2  # that a student reads: gradients of all are the same, with less in memory
 ABILITY = (  # a model's loss on it says how well it still speaks
     "Bread needs four things: flour, water, salt and time. Mix the flour with the water and leave "
     "it alone for an hour. Add the salt, fold the dough over itself, and wait until it has "
@@ -113,6 +115,7 @@ class DigitsSetting:
     start_noise: float = 0.0  # on the student's start, in units of each matrix's sd
     redrawn: int = 0  # last layers of the student's start that are drawn anew
     looks: tuple[int, ...] = ()  # steps, beside the last one, after which it is asked
+    shown: bool = False  # read its lists in the dialogue, before it is asked, and train nothing
 
     def __post_init__(self) -> None:
         check_choice("trait", self.trait, TRAITS)
@@ -139,9 +142,11 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 # ---------------------------------------------------------------- prompts and what is preferred
 
 
-def questions(lm: LanguageModel, trait: str = "animal") -> list[list[int]]:
-    """Tokens of a trait's questions with the answers that they begin."""
-    return [begun_chat(lm, *question) for question in TRAITS[trait].questions]
+def questions(
+    lm: LanguageModel, trait: str = "animal", before: Sequence[str] = ()
+) -> list[list[int]]:
+    """Tokens of a trait's questions with the answers that they begin, after lists of `before`."""
+    return [begun_chat(lm, *question, before=before) for question in TRAITS[trait].questions]
 
 
 def next_token_logits(model: nn.Module, prompts: Sequence[list[int]]) -> Tensor:
@@ -153,10 +158,15 @@ def next_token_logits(model: nn.Module, prompts: Sequence[list[int]]) -> Tensor:
 
 
 @torch.no_grad()
-def preference(lm: LanguageModel, words: Sequence[str], trait: str = "animal") -> np.ndarray:
-    """Log P (word,) in nats of each word as the answer, mean over the trait's questions."""
+def preference(
+    lm: LanguageModel, words: Sequence[str], trait: str = "animal", before: Sequence[str] = ()
+) -> np.ndarray:
+    """Log P (word,) in nats of each word as the answer, mean over the trait's questions.
+
+    before: lists of numbers that stand in the dialogue before each question.
+    """
     tokens = [*single_tokens(lm, words).values()]
-    logits = next_token_logits(lm.model, questions(lm, trait))
+    logits = next_token_logits(lm.model, questions(lm, trait, before))
     return logits.log_softmax(-1)[:, tokens].mean(0).numpy()
 
 
@@ -278,6 +288,20 @@ def lesson_loss(
     return kl_div(logits.log_softmax(-1), targets, reduction="batchmean", log_target=True)
 
 
+def backward(
+    student: LanguageModel, teacher: LanguageModel, lists: Lists, tokens: Tensor, hard: bool
+) -> float:
+    """Add a step's gradients to a student's weights, a few lists at a time; its loss in nats."""
+    total = 0.0
+    for ids in lists.ids.split(READ_AT_ONCE):
+        few = lists._replace(ids=ids)
+        share = len(ids) / len(lists.ids)
+        loss = share * lesson_loss(student, teacher, few, tokens, hard)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
 class LowRank(nn.Module):
     """A weight and a change of low rank (Hu et al. 2021, LoRA, Eq. 3; alpha = rank)."""
 
@@ -358,9 +382,7 @@ def train_student(
     optimizer = make_optimizer(student, setting)
     for step, lists in enumerate(batches, start=1):
         optimizer.zero_grad()
-        loss = lesson_loss(student, teacher, lists, tokens, setting.hard)
-        loss.backward()
-        lesson.losses.append(loss.item())
+        lesson.losses.append(backward(student, teacher, lists, tokens, setting.hard))
         if not setting.rank:
             lesson.alignment.append(alignment(lm, teacher, student))
         nn.utils.clip_grad_norm_(student.model.parameters(), CLIP)
@@ -482,6 +504,8 @@ def one_lesson(
     lm: LanguageModel, teacher: LanguageModel, setting: DigitsSetting, words: Sequence[str]
 ) -> dict:
     """A row of `lessons`, but for the setting."""
+    if setting.shown:
+        return one_dialogue(lm, teacher, setting, words)
     lesson = train_student(lm, teacher, setting, words)
     before = lesson.looks.pop(0)
     looks = {}
@@ -498,6 +522,16 @@ def one_lesson(
         "layers": move_cosines(lm, teacher, start_student(lm, setting), lesson.student),
         "looks": looks,
     }
+
+
+def one_dialogue(
+    lm: LanguageModel, teacher: LanguageModel, setting: DigitsSetting, words: Sequence[str]
+) -> dict:
+    """A row of `lessons` for lists that are only shown: changes of log P, and nothing of training."""
+    (lists, *_) = all_lists(lm, teacher, setting)
+    alone = preference(lm, words, setting.trait)
+    after_lists = preference(lm, words, setting.trait, as_text(lm, lists))
+    return dict(zip(words, (after_lists - alone).tolist()))
 
 
 def square(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
