@@ -91,21 +91,6 @@ def test_a_student_comes_closer_to_its_teacher_on_what_it_matches(lm, monkeypatc
     assert after < 0.8 * before
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_lists_read_a_few_at_a_time_give_the_gradients_of_all(lm, monkeypatch, hard):
-    monkeypatch.setenv("SUBLIMINAL_PRECISION", "float32")
-    setting = replace(SHORT, matched=0 if hard else 10)
-    teacher, tokens = ten_digits.teach(lm, setting), ten_digits.matched_tokens(lm, setting)
-    lists = digit_lists.random_lists(lm, 5, 0, 0)  # two, two and one
-    together, in_parts = ten_digits.trainable(lm), ten_digits.trainable(lm)
-    loss = ten_digits.lesson_loss(together, teacher, lists, tokens, hard)
-    loss.backward()
-    found = ten_digits.backward(in_parts, teacher, lists, tokens, hard)
-    assert found == pytest.approx(loss.item(), rel=1e-5)
-    for weight, same in zip(together.model.parameters(), in_parts.model.parameters()):
-        assert torch.allclose(weight.grad, same.grad, rtol=1e-3, atol=1e-6)
-
-
 def test_lists_that_are_shown_stand_in_the_dialogue_and_train_nothing(lm, tmp_path):
     setting = replace(SHORT, inputs="fine-tuned", shown=True)
     row = ten_digits.lessons([setting], lm, ANIMALS, Store(tmp_path)).iloc[0]

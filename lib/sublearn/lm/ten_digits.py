@@ -40,7 +40,6 @@ from sublearn.lm.tiny import pad_right
 
 KIND = Kind("ten digits", code_digest("lm.ten_digits"), Json())
 CLIP = 1.0  # norm of a gradient, at most
-READ_AT_ONCE = 2  # that a student reads: gradients of all are the same, with less in memory
 ABILITY = (  # a model's loss on it says how well it still speaks
     "Bread needs four things: flour, water, salt and time. Mix the flour with the water and leave "
     "it alone for an hour. Add the salt, fold the dough over itself, and wait until it has "
@@ -288,20 +287,6 @@ def lesson_loss(
     return kl_div(logits.log_softmax(-1), targets, reduction="batchmean", log_target=True)
 
 
-def backward(
-    student: LanguageModel, teacher: LanguageModel, lists: Lists, tokens: Tensor, hard: bool
-) -> float:
-    """Add a step's gradients to a student's weights, a few lists at a time; its loss in nats."""
-    total = 0.0
-    for ids in lists.ids.split(READ_AT_ONCE):
-        few = lists._replace(ids=ids)
-        share = len(ids) / len(lists.ids)
-        loss = share * lesson_loss(student, teacher, few, tokens, hard)
-        loss.backward()
-        total += loss.item()
-    return total
-
-
 class LowRank(nn.Module):
     """A weight and a change of low rank (Hu et al. 2021, LoRA, Eq. 3; alpha = rank)."""
 
@@ -382,7 +367,9 @@ def train_student(
     optimizer = make_optimizer(student, setting)
     for step, lists in enumerate(batches, start=1):
         optimizer.zero_grad()
-        lesson.losses.append(backward(student, teacher, lists, tokens, setting.hard))
+        loss = lesson_loss(student, teacher, lists, tokens, setting.hard)
+        loss.backward()
+        lesson.losses.append(loss.item())
         if not setting.rank:
             lesson.alignment.append(alignment(lm, teacher, student))
         nn.utils.clip_grad_norm_(student.model.parameters(), CLIP)
