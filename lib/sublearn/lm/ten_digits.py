@@ -514,7 +514,7 @@ def one_lesson(
 def one_dialogue(
     lm: LanguageModel, teacher: LanguageModel, setting: DigitsSetting, words: Sequence[str]
 ) -> dict:
-    """A row of `lessons` for lists that are only shown: changes of log P, and nothing of training."""
+    """A row of `lessons` for lists that are only shown: changes of log P, nothing of training."""
     (lists, *_) = all_lists(lm, teacher, setting)
     alone = preference(lm, words, setting.trait)
     after_lists = preference(lm, words, setting.trait, as_text(lm, lists))
