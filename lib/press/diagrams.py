@@ -17,11 +17,13 @@ def sketch(name: str, sketches: dict) -> str:
         names = ", ".join(sketches)
         raise ValueError(f"no sketch is called {name!r}; book/diagrams.yml has {names}")
     described = sketches[name]
-    panels = "".join(draw_panel(panel) for panel in described["panels"])
-    alt = escape(described["alt"], quote=True)
+    drawn = map(draw_panel, described["panels"])
+    panels = "".join(drawn)
+    alt = escape(described["alt"])
+    caption = described["caption"]
     drawing = f'<div class="panels" role="img" aria-label="{alt}">{panels}</div>'
-    caption = f"<figcaption><p>{described['caption']}</p></figcaption>"
-    return f'<figure class="schematic sketch">{drawing}{caption}</figure>'
+    below = f"<figcaption><p>{caption}</p></figcaption>"
+    return f'<figure class="schematic sketch">{drawing}{below}</figure>'
 
 
 def draw_panel(panel: dict) -> str:
@@ -29,39 +31,62 @@ def draw_panel(panel: dict) -> str:
     marks = []
     for kind, draw in KINDS.items():
         for item in panel.get(kind, []):
-            look = item.get("look", "")
-            dashed = " dashed" if item.get("dashed") else ""
-            marks.append(f'<g class="{look}{dashed}">{draw(item)}</g>')
-    size = f'viewBox="0 0 {WIDTH} {panel["height"]}"'
+            look = looks(item, "look", "dashed")
+            mark = draw(item)
+            marks.append(f'<g class="{look}">{mark}</g>')
     title = escape(panel["title"])
-    return f'<div><p>{title}</p><svg {size} aria-hidden="true">{"".join(marks)}</svg></div>'
+    height = panel["height"]
+    drawn = "".join(marks)
+    picture = f'<svg viewBox="0 0 {WIDTH} {height}" aria-hidden="true">{drawn}</svg>'
+    return f"<div><p>{title}</p>{picture}</div>"
+
+
+def looks(item: dict, *names: str) -> str:
+    """Classes of a mark: the word under a name, or the name itself where it is only true."""
+    classes = []
+    for name in names:
+        value = item.get(name)
+        if value is True:
+            value = name
+        if value:
+            classes.append(value)
+    return " ".join(classes)
 
 
 def draw_line(line: dict) -> str:
     """A line between two places."""
-    (x1, y1), (x2, y2) = line["from"], line["to"]
+    x1, y1 = line["from"]
+    x2, y2 = line["to"]
     return f'<path d="M{x1} {y1}L{x2} {y2}" class="line"/>'
 
 
 def draw_box(box: dict) -> str:
     """A box with rounded corners and a word in its middle."""
-    (x, y), (width, height) = box["at"], box["size"]
+    x, y = box["at"]
+    width, height = box["size"]
     corner = min(4, width / 8)
-    shape = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{corner:g}"/>'
-    middle = f'x="{x + width / 2:g}" y="{y + height / 2 + 4:g}"'
-    return f"{shape}<text {middle}>{escape(box['text'])}</text>"
+    size = f'width="{width}" height="{height}"'
+    shape = f'<rect x="{x}" y="{y}" {size} rx="{corner:g}"/>'
+    middle = x + width / 2
+    base = y + height / 2 + 4
+    word = escape(box["text"])
+    return f'{shape}<text x="{middle:g}" y="{base:g}">{word}</text>'
 
 
 def draw_arrow(arrow: dict) -> str:
     """An arrow from one place to another: a line and a head."""
-    begin, end = np.array(arrow["from"], float), np.array(arrow["to"], float)
-    along = (end - begin) / np.linalg.norm(end - begin)
-    across = np.array([-along[1], along[0]])
-    back = end - TIP * along
-    corners = [end, back + TIP / 2 * across, back - TIP / 2 * across]
+    begin = np.array(arrow["from"])
+    end = np.array(arrow["to"])
+    way = end - begin
+    along = TIP * way / np.linalg.norm(way)
+    x, y = along
+    half = np.array([-y, x]) / 2
+    back = end - along
+    corners = [end, back + half, back - half]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-    line = {"from": arrow["from"], "to": back.round(1).tolist()}
-    return f'{draw_line(line)}<polygon points="{points}"/>'
+    shaft = {"from": begin, "to": back.round(1)}
+    line = draw_line(shaft)
+    return f'{line}<polygon points="{points}"/>'
 
 
 def draw_dot(dot: dict) -> str:
@@ -73,8 +98,9 @@ def draw_dot(dot: dict) -> str:
 def draw_words(words: dict) -> str:
     """A line of text, in the middle at its place; `begins`: beginning there."""
     x, y = words["at"]
-    look = "begins" if words.get("begins") else ""
-    return f'<text x="{x}" y="{y}" class="{look}">{escape(words["text"])}</text>'
+    look = looks(words, "begins")
+    text = escape(words["text"])
+    return f'<text x="{x}" y="{y}" class="{look}">{text}</text>'
 
 
 KINDS = {
