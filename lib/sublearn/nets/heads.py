@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -35,9 +35,17 @@ HEAD_STUDENTS = Kind("head_students", CODE, Json())
 
 @dataclass(frozen=True)
 class HeadKey(StudentKey):
-    """What decides a student of this chapter: also the design of its start, from DESIGNS."""
+    """What decides a student of this chapter: also the design of its start, from DESIGNS.
+
+    hidden: widths of its own hidden layers; empty where they are its teacher's.
+    """
 
     design: str = ""
+    hidden: tuple[int, ...] = ()
+
+    def own_setting(self) -> Setting:
+        """Its setting with the hidden layers that the student has."""
+        return replace(self.setting, hidden=self.hidden or self.setting.hidden)
 
 
 # ---------------------------------------------------------------- designs of a start
@@ -145,10 +153,12 @@ def first_logits(weights: Weights, count: int) -> Weights:
 class HeadArm:
     """The students of one setting in a job, and their rows so far."""
 
-    def __init__(self, keys: list[HeadKey], teacher: Weights) -> None:
+    def __init__(self, keys: list[HeadKey], teacher: Weights, taught: Outputs) -> None:
         self.keys = keys
-        self.setting = keys[0].setting
-        self.teacher = first_logits(teacher, self.setting.aux_dim)
+        self.setting = keys[0].own_setting()
+        count = self.setting.aux_dim
+        self.teacher = first_logits(teacher, count)
+        self.taught = taught._replace(aux_logits=taught.aux_logits[..., :count])
         seed, design = keys[0].seed, keys[0].design
         models = [key.model for key in keys]
         start = jobs.starting_weights(self.setting, seed, models, teacher)
@@ -161,16 +171,16 @@ class HeadArm:
         self.rows: list[list[dict]] = [[] for _ in keys]
 
     def look(self, epoch: int) -> None:
-        """Add a row per model: all measures at the start and at the end, accuracy in between."""
-        ends = (0, self.setting.epochs)
-        if epoch > self.setting.epochs or epoch not in (*ends, *self.keys[0].checkpoints):
+        """Add a row per model: accuracy at a checkpoint, all measures if it is 0 or the end."""
+        last = self.setting.epochs
+        if epoch > last or epoch not in (last, *self.keys[0].checkpoints):
             return
         weights = self.student.state.weights
         images = images_of(self.setting)
         context = {"start": self.start, "teacher": self.teacher, "images": images}
         snapshot = take_snapshot(self.student.net, weights, **context)
         numbers = accuracy(snapshot)
-        if epoch in ends:
+        if epoch in (0, last):
             numbers |= probe(snapshot)
             numbers |= self.nearness(weights, snapshot.outputs)
         values = torch.stack([column.double().cpu() for column in numbers.values()], dim=1)
@@ -179,20 +189,19 @@ class HeadArm:
 
     def nearness(self, weights: Weights, outputs: Outputs) -> dict[str, Tensor]:
         """Similarity to the teacher and the terms of the deviation from it, on the test images."""
-        images = images_of(self.setting)
-        net = self.student.net
+        labels = images_of(self.setting).test_labels
         theirs = on_device(self.teacher)
-        teacher = evaluate(net, theirs, images.test_images, images.top)
         softmax = self.setting.loss == "kl"
         rows = seen_rows(theirs["aux_head.weight"], softmax=softmax)
-        numbers = similarity(outputs.features, teacher.features, rows)
+        numbers = similarity(outputs.features, self.taught.features, rows)
         hidden = [name for name in weights if name.startswith("hidden") and "weight" in name]
         ours = {name: weights[name].detach() for name in hidden}
-        numbers["weight cosine"] = cosine(ours, theirs)
+        if not self.keys[0].hidden:  # else there is no weight to each weight
+            numbers["weight cosine"] = cosine(ours, theirs)
         own_rows = seen_rows(on_device(self.start)["aux_head.weight"], softmax=softmax)
-        numbers |= seen_readout(outputs.features, weights, own_rows, images.test_labels)
-        terms = deviation(outputs, teacher, weights, theirs, softmax=softmax)
-        return numbers | bound(teacher.class_logits, terms, images.test_labels)
+        numbers |= seen_readout(outputs.features, weights, own_rows, labels)
+        terms = deviation(outputs, self.taught, weights, theirs, softmax=softmax)
+        return numbers | bound(self.taught.class_logits, terms, labels)
 
 
 def train_students(keys: list[HeadKey], save: Save, on_step: OnStep, *, store: Store) -> None:
@@ -211,7 +220,9 @@ def train_students(keys: list[HeadKey], save: Save, on_step: OnStep, *, store: S
     if keys[0].design in ROWS:
         start = jobs.initial_weights(net, widest, seed, models)
         teacher["aux_head.weight"] = designed_rows(start, keys[0].design, seed, models)
-    arms = [HeadArm(group, teacher) for group in by_setting.values()]
+    images = images_of(widest)
+    taught = evaluate(net, teacher, images.test_images, images.top)
+    arms = [HeadArm(group, teacher, taught) for group in by_setting.values()]
     teacher = on_device(teacher)
     cached = not widest.fresh_inputs and widest.aux_dim <= jobs.CACHED_LOGITS
     cache = training.LogitCache() if cached else None
@@ -245,6 +256,7 @@ def run(
     seed: int = 0,
     checkpoints: Sequence[int] = (),
     design: str = "",
+    hidden: tuple[int, ...] = (),
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Tidy table like that of `experiment.run`, with what this module measures of each student.
@@ -252,8 +264,11 @@ def run(
     design: of the start, one of DESIGNS; those of ROWS replace the auxiliary rows of teacher and
         student, the others transform the student's start. Every student learns from the teacher of
         its own number.
-    One row per (arm, model, role, epoch); students also at epoch 0 and at the checkpoints. The
-    columns of `similarity` and `bound` are empty between a student's first and last epoch.
+    hidden: widths of the student's own hidden layers, the last one as wide as its teacher's; then
+        only heads can be shared.
+    One row per (arm, model, role, epoch); students also at the checkpoints. The columns of
+    `similarity` and `bound` are there for a student's last epoch, and for epoch 0 if that is a
+    checkpoint.
     """
     if design not in DESIGNS:
         raise ValueError(f"design is {design!r}; choose one of {', '.join(map(repr, DESIGNS))}")
@@ -262,8 +277,9 @@ def run(
         settings = {difference(setting): setting for setting in settings}
     students = {}
     for name, setting in settings.items():
+        check_hidden(setting, hidden)
         for key in student_keys(setting, models, seed, checkpoints):
-            students[name, key.model] = HeadKey(**vars(key), design=design)
+            students[name, key.model] = HeadKey(**vars(key), design=design, hidden=hidden)
     keys = [*students.values()]
     untaught = [TeacherRowsKey(teacher_of(key), ("ceiling", "probe")) for key in keys]
     teachers = [key.teacher for key in untaught]
@@ -275,10 +291,26 @@ def run(
     rows = []
     for ((name, model), key), before in zip(students.items(), untaught):
         label = {"arm": name} | columns(key.setting)
+        label["student hidden"] = columns(key.own_setting())["hidden"]
         label |= {"design": design, "seed": seed, "model": model}
         for numbers in store.read(jobs.TEACHER_ROWS, before) + store.read(HEAD_STUDENTS, key):
             rows.append(label | numbers)
     return pd.DataFrame(rows)
+
+
+def check_hidden(setting: Setting, hidden: tuple[int, ...]) -> None:
+    """Raise ValueError where students of a setting cannot have these hidden layers of their own."""
+    if not hidden:
+        return
+    last = setting.hidden[-1]
+    if hidden[-1] != last:
+        raise ValueError(f"hidden is {hidden}; the heads read {last} units, so end it with {last}")
+    layers = [part for part in setting.shared if part.startswith("hidden")]
+    if layers:
+        raise ValueError(
+            f"shared names {', '.join(layers)}; a student with hidden layers {hidden} of its own "
+            "can share heads only"
+        )
 
 
 def teacher_of(key: HeadKey) -> jobs.TeacherKey:
