@@ -78,7 +78,7 @@ def test_students_of_another_depth_are_measured_and_the_same_depth_is_the_usual_
 def test_hidden_layers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="the heads read 12 units, so end it with 12"):
         heads.run([HEADS_ONLY], models=1, hidden=(16, 8))
-    with pytest.raises(ValueError, match="shared names hidden; a student .* can share heads only"):
+    with pytest.raises(ValueError, match=r"shared names hidden; a student .* can share heads only"):
         heads.run([TINY], models=1, hidden=(12,))
 
 
