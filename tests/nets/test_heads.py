@@ -68,18 +68,35 @@ def test_students_of_another_depth_are_measured_and_the_same_depth_is_the_usual_
     assert same.accuracy.tolist() == usual.accuracy.tolist()
     deeper = heads.run([HEADS_ONLY], models=2, hidden=(20, 8, 12), store=store)
     last = deeper[deeper.role == "student"]
-    assert last["student hidden"].tolist() == ["20-8-12"] * 2
+    assert last["shape"].tolist() == ["20-8-12"] * 2
     assert (last.hidden == "16-12").all()
     assert (last.violations == 0).all()
     assert last["CKA seen"].notna().all()
     assert "weight cosine" not in last
 
 
+def test_a_convolutional_student_has_the_heads_of_its_teacher_and_is_measured_alike(store):
+    layers = {"hidden": (12,), "convolutions": ((4, 2), (6, 4))}
+    table = heads.run([HEADS_ONLY], models=2, **layers, checkpoints=[0], store=store)
+    students = table[table.role == "student"]
+    assert students["shape"].unique().tolist() == ["4x3x3/2-6x3x3/4-12"]
+    assert (students.violations == 0).all()
+    first = students[students.epoch == 0]
+    assert (first["size auxiliary head"] == 0).all()  # the heads are the teacher's until it learns
+    last = students[students.epoch == HEADS_ONLY.epochs]
+    assert (last["size auxiliary head"] > 0).all()
+    assert first.accuracy.tolist() != last.accuracy.tolist()
+
+
 def test_hidden_layers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="the heads read 12 units, so end it with 12"):
         heads.run([HEADS_ONLY], models=1, hidden=(16, 8))
-    with pytest.raises(ValueError, match=r"shared names hidden; a student .* can share heads only"):
+    with pytest.raises(
+        ValueError, match=r"perturbed names hidden; a student .* can share heads only"
+    ):
         heads.run([TINY], models=1, hidden=(12,))
+    with pytest.raises(ValueError, match="without hidden: say what stands above them"):
+        heads.run([HEADS_ONLY], models=1, convolutions=((4, 2),))
 
 
 def test_designed_rows_lie_as_they_are_called(start):
