@@ -10,5 +10,5 @@ lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > digit_lists > ten_digits > digit_numbers
 theory > stats
 report: figures > scorecard > notebook
-explorers: base > widgets > language
+explorers: base > widgets > language > parts
 """

@@ -42,6 +42,16 @@ def test_an_untrained_student_that_shares_all_is_the_start_of_its_teacher(store)
     assert (students.disagreement <= students["range bound"]).all()
 
 
+def test_the_ceiling_of_a_student_is_that_of_its_teacher_or_the_teacher_itself(store):
+    arms = {"free": TINY, "frozen": replace(TINY, teacher_frozen=("class_head",))}
+    table = heads.run(arms, models=2, store=store)
+    taught = table[table.role == "teacher"].set_index(["arm", "model"])
+    learned = table[table.role == "student"].set_index(["arm", "model"])
+    assert learned.ceiling.tolist() == taught.ceiling.tolist()
+    assert learned.ceiling["frozen"].tolist() == taught.accuracy["frozen"].tolist()
+    assert learned.ceiling["free"].tolist() != taught.accuracy["free"].tolist()
+
+
 def test_students_of_other_lengths_are_looked_at_until_their_end(store):
     table = heads.run(grid(TINY, epochs=[1, 2]), models=1, checkpoints=[0, 1, 2], store=store)
     students = table[table.role == "student"]
