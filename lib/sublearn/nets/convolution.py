@@ -26,7 +26,7 @@ from sublearn.nets.training import (
     train_state,
 )
 
-EVAL_BATCH = 500
+EVAL_LEVELS = 500_000  # pixels of all channels that are asked about in one call
 Batches = Iterable[tuple[Tensor, Outputs]]  # inputs (model, batch, pixel), a teacher's outputs
 
 
@@ -86,8 +86,8 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Outputs for images (batch, channel * pixel)."""
-        mean = images.new_tensor(self.mean).view(-1, 1, 1)
-        sd = images.new_tensor(self.sd).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        sd = torch.tensor(self.sd, device=images.device).view(-1, 1, 1)
         levels = (images + 1) / 2
         features = (levels.unflatten(-1, self.shape) - mean) / sd
         convolutions = self.hidden[: len(self.pools)]
@@ -122,6 +122,12 @@ def normalized_error(outputs: Outputs, targets: Outputs) -> Tensor:
     return difference.square().mean((1, 2)).sum()
 
 
+def _count(images: Tensor, on_step: OnStep) -> None:
+    """A step of the progress bar for every image (model, batch) of a batch."""
+    for _ in range(images.shape[0] * images.shape[1]):
+        on_step()
+
+
 def teach_epoch(
     net: nn.Module, state: TrainState, batches: Iterable[tuple[Tensor, Tensor]], on_step: OnStep
 ) -> float:
@@ -133,7 +139,7 @@ def teach_epoch(
         loss = cross_entropy(outputs, labels.to(device()))
         take_step(state, loss)
         losses.append(loss.item() / len(images))
-        on_step()
+        _count(images, on_step)
     return float(np.mean(losses))
 
 
@@ -155,7 +161,7 @@ def distill_epoch(
         value = loss(outputs, targets)
         take_step(state, value)
         losses.append(value.item() / len(inputs))
-        on_step()
+        _count(inputs, on_step)
     return float(np.mean(losses))
 
 
@@ -195,7 +201,8 @@ def class_logits(
     """Class logits (model, image, class) on levels by row, on images that `change` makes."""
     net.eval()
     parts = []
-    for rows in torch.arange(len(levels)).split(EVAL_BATCH):
+    width = levels[torch.tensor([0])].shape[1]
+    for rows in torch.arange(len(levels)).split(max(EVAL_LEVELS // width, 1)):
         images = change(scaled(levels[rows], top))
         with autocast():
             outputs = forward(net, weights, images.to(device()))

@@ -270,6 +270,8 @@ def membership(net: nn.Module, weights: Weights, teacher: Teacher) -> dict[str, 
     The others are as many images of the same training set that the teacher did not see.
     """
     count = teacher.train_images
+    if count is None:
+        raise ValueError("membership needs train_images, and as many others; it is None")
     images = images_of(replace(teacher, train_images=2 * count))
     logits = class_logits(net, weights, images.train, images.top)
     seen = np.arange(2 * count) < count
@@ -419,16 +421,15 @@ def group_models(keys: list[TeacherKey] | list[StudentKey]) -> list[list]:
 
 
 def teacher_steps(keys: list[TeacherKey]) -> int:
-    """Training steps of a job of teachers."""
+    """Images that a job of teachers is shown."""
     teacher = keys[0].teacher
-    images = len(images_of(teacher).train_labels)
-    return teacher.epochs * len(batch_sizes(images, teacher.batch_size))
+    return len(keys) * teacher.epochs * len(images_of(teacher).train_labels)
 
 
 def student_steps(keys: list[StudentKey]) -> int:
-    """Training steps of a job of students."""
+    """Inputs that a job of students is shown."""
     student = keys[0].student
-    return student.epochs * len(batch_sizes(student.inputs_per_epoch, student.batch_size))
+    return len(keys) * student.epochs * student.inputs_per_epoch
 
 
 # ---------------------------------------------------------------- the experiment
@@ -438,7 +439,7 @@ def fill_teachers(teacher: Teacher, *, models: int, seed: int = 0, store: Store)
     """Train the teachers of a setting that are not stored yet."""
     keys = [teacher_key(teacher, seed, model) for model in range(models)]
     store.fill(TEACHERS, keys, train_teachers, group=group_models, steps=teacher_steps,
-               title="teachers")  # fmt: skip
+               title="images to teachers")  # fmt: skip
 
 
 def run(
@@ -468,7 +469,7 @@ def run(
             digest = images_digest(student.teacher.dataset)
             keys[name, model] = StudentKey(student, digest, seed, model, tuple(measures))
     store.fill(STUDENTS, keys.values(), partial(train_students, store=store), group=group_models,
-               steps=student_steps, title="students")  # fmt: skip
+               steps=student_steps, title="images to students")  # fmt: skip
     rows = []
     for (name, model), key in keys.items():
         label = {"arm": name, "seed": seed, "model": model}
