@@ -1,6 +1,7 @@
 """Explorer of chapter 6: which parts of the start are shared, and what becomes of the student."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ class Parts(Explorer):
     logits = Unicode()
 
     def __init__(self, table: pd.DataFrame, groups: Sequence[Sequence[str]], **traits):
-        measures = [measure for group in groups for measure in group]
+        measures = [*chain.from_iterable(groups)]
         factors = ["shared", "logits"]
         packed = packed_table(table, factors, measures, stats.UNITS, digits=DIGITS)
         traits.setdefault("logits", packed["factors"]["logits"]["levels"][-1])
