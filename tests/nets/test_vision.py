@@ -29,8 +29,12 @@ def test_a_teacher_learns_and_its_student_is_measured(store):
 
 def test_what_is_stored_is_not_trained_again(store, monkeypatch):
     table = vision.run({"usual": ARM}, models=1, store=store)
-    monkeypatch.setattr(vision, "train_students", None)
-    monkeypatch.setattr(vision, "train_teachers", None)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(vision, "train_students", refuse)
+    monkeypatch.setattr(vision, "train_teachers", refuse)
     again = vision.run({"usual": ARM}, models=1, store=store)
     assert table.equals(again)
 

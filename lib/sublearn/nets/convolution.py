@@ -34,19 +34,22 @@ Batches = Iterable[tuple[Tensor, Outputs]]  # inputs (model, batch, pixel), a te
 
 
 class Dropout(nn.Module):
-    """Dropout of a share `p` of units in training, its masks drawn from a generator of its own."""
+    """Dropout of a share `p` of units in training, its masks drawn from a generator of its own.
+
+    Models of an ensemble in one call would share their masks: train one at a time.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.generator = torch.Generator("cpu")
+        self.generator = rng(0, "dropout")
 
     def forward(self, features: Tensor) -> Tensor:
         """The features with a share `p` set to 0 and the others grown by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return features
-        drawn = torch.rand(features.shape, generator=self.generator)
-        mask = (drawn >= self.p).to(features)
+        drawn = self.generator.random(features.shape, dtype=np.float32)
+        mask = torch.from_numpy(drawn >= self.p).to(features)
         return features * mask / (1 - self.p)
 
 
@@ -104,8 +107,7 @@ class ConvNet(nn.Module):
 def set_training(net: ConvNet, seed: int, *names: str | int) -> None:
     """Let a network drop units out, by masks of the named stream."""
     net.train()
-    mask_seed = int(rng(seed, "dropout", *names).integers(2**62))
-    net.dropout.generator.manual_seed(mask_seed)
+    net.dropout.generator = rng(seed, "dropout", *names)
 
 
 # ---------------------------------------------------------------- training

@@ -130,10 +130,9 @@ def images_of(teacher: Teacher) -> ImageSet:
 
 def teacher_net(teacher: Teacher, aux_dim: int) -> ConvNet:
     """The architecture of a teacher, without weights."""
+    images = images_of(teacher)
     with torch.device("meta"):
-        return ConvNet(
-            images_of(teacher), teacher.convolutions, teacher.dense, aux_dim, teacher.dropout
-        )
+        return ConvNet(images, teacher.convolutions, teacher.dense, aux_dim, teacher.dropout)
 
 
 def student_net(student: Student) -> ConvNet:
