@@ -104,6 +104,19 @@ class ConvNet(nn.Module):
         return Outputs(features, self.class_head(features), self.aux_head(features))
 
 
+def channels_last(weights: Weights) -> Weights:
+    """The same weights, filters (model, out, in, row, column) stored channel by channel within a pixel.
+
+    A CPU convolves in this layout about twice as fast.
+    """
+    stored = {}
+    for name, tensor in weights.items():
+        if tensor.dim() == 5:
+            tensor = tensor.movedim(2, 4).contiguous().movedim(4, 2)
+        stored[name] = tensor
+    return stored
+
+
 def set_training(net: ConvNet, seed: int, *names: str | int) -> None:
     """Let a network drop units out, by masks of the named stream."""
     net.train()
@@ -182,7 +195,7 @@ def distill(
     start: stacked (model, ...). epochs: the batches of each epoch. images: on whose test images the
     students are asked.
     """
-    state = train_state(start, lr=lr)
+    state = train_state(channels_last(start), lr=lr)
     for batches in epochs:
         distill_epoch(net, state, batches, loss, on_step)
     logits = class_logits(net, state.weights, images.test, images.top)

@@ -24,6 +24,7 @@ from sublearn.nets.convolution import (
     ConvNet,
     answered,
     answers,
+    channels_last,
     class_logits,
     distill_epoch,
     normalized_error,
@@ -322,7 +323,8 @@ def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
     teacher, seed = keys[0].teacher, keys[0].seed
     models = [key.model for key in keys]
     net = teacher_net(teacher, 1)
-    state = train_state(initial_weights(net, INIT, seed, models), lr=teacher.lr)
+    start = channels_last(initial_weights(net, INIT, seed, models))
+    state = train_state(start, lr=teacher.lr)
     loss = float("nan")
     rows = []
     for epoch in range(teacher.epochs + 1):
@@ -350,7 +352,7 @@ def load_teachers(
         if name in files[0]:
             stacked = np.stack([arrays[name] for arrays in files])
             weights[name] = torch.from_numpy(stacked)
-    return {name: tensor.to(device()) for name, tensor in weights.items()}
+    return {name: tensor.to(device()) for name, tensor in channels_last(weights).items()}
 
 
 def starting_weights(student: Student, seed: int, models: Sequence[int]) -> Weights:
@@ -358,7 +360,7 @@ def starting_weights(student: Student, seed: int, models: Sequence[int]) -> Weig
     net = student_net(student)
     source = initial_weights(net, INIT, seed, models)
     own = initial_weights(net, INIT, seed, models, "own start")
-    return transplant(own, source=source, parts=student.shared)
+    return channels_last(transplant(own, source=source, parts=student.shared))
 
 
 def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store: Store) -> None:
