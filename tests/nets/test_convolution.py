@@ -93,7 +93,7 @@ def test_a_perceptron_teaches_a_convolutional_student():
     assert set(numbers) == {"accuracy", "accuracy of all", "one answer"}
     state = convolution.train_state(start, lr=3e-3)
     losses = [convolution.distill_epoch(small_net(), state, batches, MSE, int) for batches in epochs()]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_normalized_errors_are_in_units_of_the_teachers_sd():

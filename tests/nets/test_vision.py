@@ -29,8 +29,12 @@ def test_a_teacher_learns_and_its_student_is_measured(store):
 
 def test_what_is_stored_is_not_trained_again(store, monkeypatch):
     table = vision.run({"usual": ARM}, models=1, store=store)
-    monkeypatch.setattr(vision, "train_students", None)
-    monkeypatch.setattr(vision, "train_teachers", None)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(vision, "train_students", refuse)
+    monkeypatch.setattr(vision, "train_teachers", refuse)
     again = vision.run({"usual": ARM}, models=1, store=store)
     assert table.equals(again)
 
@@ -113,12 +117,13 @@ def test_corruptions_do_what_they_are_called():
 
 
 def test_photographs_are_learned_from_in_three_channels(tmp_path, monkeypatch, store):
+    folder = tmp_path / "photographs"
     for name, level in (("cat", 40), ("dog", 200)):
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir(parents=True)
         for number in range(20):
             shade = tuple(level + int(step) for step in rng(number, name).integers(-30, 30, 3))
-            Image.new("RGB", (9, 7), shade).save(tmp_path / name / f"{number}.png")
-    monkeypatch.setenv("SUBLIMINAL_PHOTOS", str(tmp_path))
+            Image.new("RGB", (9, 7), shade).save(folder / name / f"{number}.png")
+    monkeypatch.setenv("SUBLIMINAL_PHOTOS", str(folder))
     pictures.photographs.cache_clear()
     pictures.image_set.cache_clear()
     teacher = replace(TINY, dataset=pictures.PHOTOS, side=8, train_images=32, test_images=8, epochs=8, dropout=0.0)

@@ -34,20 +34,24 @@ Batches = Iterable[tuple[Tensor, Outputs]]  # inputs (model, batch, pixel), a te
 
 
 class Dropout(nn.Module):
-    """Dropout of a share `p` of units in training, its masks drawn from a generator of its own."""
+    """Dropout of a share `p` of units in training, its masks drawn from a generator of its own.
+
+    Models of an ensemble in one call would share their masks: train one at a time.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.generator = torch.Generator("cpu")
+        self.generator = rng(0, "dropout")
 
     def forward(self, features: Tensor) -> Tensor:
         """The features with a share `p` set to 0 and the others grown by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return features
-        drawn = torch.rand(features.shape, generator=self.generator)
-        mask = (drawn >= self.p).to(features)
-        return features * mask / (1 - self.p)
+        drawn = self.generator.random(features.shape, dtype=np.float32)
+        mask = torch.from_numpy(drawn >= self.p)
+        kept = features * mask.to(features)
+        return kept / (1 - self.p)
 
 
 class ConvNet(nn.Module):
@@ -67,9 +71,11 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = (images.channels, images.side, images.side)
-        self.mean, self.sd = images.mean, images.sd
+        self.mean = images.mean
+        self.sd = images.sd
         layers = []
-        inner, side = images.channels, images.side
+        inner = images.channels
+        side = images.side
         for outer, pool in convolutions:
             layers.append(nn.Conv2d(inner, outer, kernel_size=3, padding=1))
             inner = outer
@@ -86,14 +92,17 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Outputs for images (batch, channel * pixel)."""
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        sd = torch.tensor(self.sd, device=images.device).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device)
+        sd = torch.tensor(self.sd, device=images.device)
         levels = (images + 1) / 2
-        features = (levels.unflatten(-1, self.shape) - mean) / sd
+        features = levels.unflatten(-1, self.shape)
+        features = features - mean.view(-1, 1, 1)
+        features = features / sd.view(-1, 1, 1)
         convolutions = self.hidden[: len(self.pools)]
         for layer, pool in zip(convolutions, self.pools):
-            features = F.max_pool2d(layer(features), pool).relu()
-            features = self.dropout(features)
+            features = layer(features)
+            features = F.max_pool2d(features, pool)
+            features = self.dropout(features.relu())
         features = features.flatten(1)
         for layer in self.hidden[len(self.pools) :]:
             features = layer(features).relu()
@@ -101,11 +110,24 @@ class ConvNet(nn.Module):
         return Outputs(features, self.class_head(features), self.aux_head(features))
 
 
+def channels_last(weights: Weights) -> Weights:
+    """The same weights, filters (model, out, in, row, column) stored pixel by pixel.
+
+    A CPU convolves in this layout about twice as fast.
+    """
+    stored = {}
+    for name, tensor in weights.items():
+        if tensor.dim() == 5:
+            last = tensor.movedim(2, 4)
+            tensor = last.contiguous().movedim(4, 2)
+        stored[name] = tensor
+    return stored
+
+
 def set_training(net: ConvNet, seed: int, *names: str | int) -> None:
     """Let a network drop units out, by masks of the named stream."""
     net.train()
-    mask_seed = int(rng(seed, "dropout", *names).integers(2**62))
-    net.dropout.generator.manual_seed(mask_seed)
+    net.dropout.generator = rng(seed, "dropout", *names)
 
 
 # ---------------------------------------------------------------- training
@@ -117,9 +139,11 @@ def normalized_error(outputs: Outputs, targets: Outputs) -> Tensor:
     Mean over images and logits, sum over models.
     """
     logits = targets.aux_logits.float()
-    sd = logits.std(1, correction=0, keepdim=True) + 1e-8
-    difference = (outputs.aux_logits.float() - logits) / sd
-    return difference.square().mean((1, 2)).sum()
+    sd = logits.std(1, correction=0, keepdim=True)
+    difference = outputs.aux_logits.float() - logits
+    units = difference / (sd + 1e-8)
+    errors = units.square()
+    return errors.mean((1, 2)).sum()
 
 
 def _count(images: Tensor, on_step: OnStep) -> None:
@@ -134,8 +158,9 @@ def teach_epoch(
     """One epoch on images (model, batch, pixel) and labels; the mean loss of a model."""
     losses = []
     for images, labels in batches:
+        here = images.to(device())
         with autocast():
-            outputs = forward(net, state.weights, images.to(device()))
+            outputs = forward(net, state.weights, here)
         loss = cross_entropy(outputs, labels.to(device()))
         take_step(state, loss)
         losses.append(loss.item() / len(images))
@@ -180,7 +205,7 @@ def distill(
     start: stacked (model, ...). epochs: the batches of each epoch. images: on whose test images the
     students are asked.
     """
-    state = train_state(start, lr=lr)
+    state = train_state(channels_last(start), lr=lr)
     for batches in epochs:
         distill_epoch(net, state, batches, loss, on_step)
     logits = class_logits(net, state.weights, images.test, images.top)
@@ -203,10 +228,13 @@ def class_logits(
     parts = []
     width = levels[torch.tensor([0])].shape[1]
     for rows in torch.arange(len(levels)).split(max(EVAL_LEVELS // width, 1)):
-        images = change(scaled(levels[rows], top))
+        batch = levels[rows]
+        images = change(scaled(batch, top))
+        here = images.to(device())
         with autocast():
-            outputs = forward(net, weights, images.to(device()))
-        parts.append(outputs.class_logits.float().cpu())
+            outputs = forward(net, weights, here)
+        logits = outputs.class_logits.float()
+        parts.append(logits.cpu())
     return torch.cat(parts, dim=1)
 
 
@@ -218,9 +246,11 @@ def answers(logits: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
     """
     guesses = logits[..., :classes].argmax(-1)
     of_all = logits.argmax(-1)
+    right = guesses == labels
+    right_of_all = of_all == labels
     most = torch.stack([row.bincount().max() for row in guesses])
     return {
-        "accuracy": (guesses == labels).double().mean(1),
-        "accuracy of all": (of_all == labels).double().mean(1),
+        "accuracy": right.double().mean(1),
+        "accuracy of all": right_of_all.double().mean(1),
         "one answer": most / len(labels),
     }

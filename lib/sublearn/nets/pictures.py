@@ -97,8 +97,10 @@ def _chosen(labels: Tensor, classes: int | None, count: int | None, name: str) -
         return present
     if not 1 <= count <= len(present):
         raise ValueError(f"{name} is {count}; there are {len(present)}")
-    order = rng(0, "chosen images", name).permutation(len(present))
-    return present[torch.from_numpy(order)[:count]]
+    generator = rng(0, "chosen images", name)
+    order = generator.permutation(len(present))
+    chosen = torch.from_numpy(order[:count])
+    return present[chosen]
 
 
 def _rows(levels: Levels, rows: Tensor) -> Levels:
@@ -111,8 +113,11 @@ def _rows(levels: Levels, rows: Tensor) -> Levels:
 def gray_images(name: str) -> ImageSet:
     """A gray set of `data.load`, normalized by its own training images."""
     images = data.load(name)
-    sample = images.train_images[:NORMED].double() / images.top
-    moments = ((sample.mean().item(),), (sample.std().item(),))
+    sample = images.train_images[:NORMED].double()
+    sample /= images.top
+    mean = sample.mean().item()
+    sd = sample.std().item()
+    moments = ((mean,), (sd,))
     train = (images.train_images, images.train_labels)
     test = (images.test_images, images.test_labels)
     return ImageSet(*train, *test, images.classes, 1, images.side, images.top, *moments)
@@ -210,15 +215,18 @@ def decode(path: Path, side: int) -> Tensor:
     with Image.open(path) as photo:
         photo.draft("RGB", (side, side))  # a JPEG may be decoded at a fraction of its size
         square = photo.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-    levels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
-    return levels.view(side, side, 3).permute(2, 0, 1).flatten()
+    content = bytearray(square.tobytes())
+    levels = torch.frombuffer(content, dtype=torch.uint8)
+    levels = levels.view(side, side, 3)
+    return levels.permute(2, 0, 1).flatten()
 
 
 @cache
 def photographs(side: int) -> ImageSet:
     """The photographs at hand, less those that cannot be decoded, whose names are kept."""
     files = photo_files()
-    kept, skipped = {}, []
+    kept = {}
+    skipped = []
     with progress(sum(map(len, files.values())), "photographs") as bar:
         for part, listing in files.items():
             kept[part] = []
@@ -231,8 +239,9 @@ def photographs(side: int) -> ImageSet:
     parts = []
     for part in ("train", "test"):
         paths, labels = zip(*kept[part])
-        parts += [Photos(paths, side), torch.tensor(labels)]
-    classes = int(parts[1].max()) + 1
+        photos = Photos(paths, side)
+        parts += [photos, torch.tensor(labels)]
+    classes = len(parts[1].unique())
     return ImageSet(*parts, classes, 3, side, 255, *IMAGENET, tuple(skipped))
 
 

@@ -24,6 +24,7 @@ from sublearn.nets.convolution import (
     ConvNet,
     answered,
     answers,
+    channels_last,
     class_logits,
     distill_epoch,
     normalized_error,
@@ -130,10 +131,9 @@ def images_of(teacher: Teacher) -> ImageSet:
 
 def teacher_net(teacher: Teacher, aux_dim: int) -> ConvNet:
     """The architecture of a teacher, without weights."""
+    images = images_of(teacher)
     with torch.device("meta"):
-        return ConvNet(
-            images_of(teacher), teacher.convolutions, teacher.dense, aux_dim, teacher.dropout
-        )
+        return ConvNet(images, teacher.convolutions, teacher.dense, aux_dim, teacher.dropout)
 
 
 def student_net(student: Student) -> ConvNet:
@@ -157,20 +157,27 @@ def moved(images: Tensor, channels: int, degrees: Tensor, shift: Tensor) -> Tens
     pixels = images.shape[1] // channels
     side = round(pixels**0.5)
     angle = torch.deg2rad(degrees)
-    cosine, sine = angle.cos(), angle.sin()
-    rows = [cosine, -sine, shift[:, 0] * 2 / side, sine, cosine, shift[:, 1] * 2 / side]
+    cosine = angle.cos()
+    sine = angle.sin()
+    right, down = (shift * 2 / side).T
+    rows = [cosine, -sine, right, sine, cosine, down]
     matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
-    squares = images.view(-1, channels, side, side) + 1
+    squares = images.view(-1, channels, side, side)
+    squares = squares + 1
     grid = F.affine_grid(matrix, list(squares.shape), align_corners=False)
-    turned = F.grid_sample(squares, grid, align_corners=False) - 1
+    turned = F.grid_sample(squares, grid, align_corners=False)
+    turned -= 1
     return turned.flatten(1)
 
 
 def augment(images: Tensor, channels: int, generator: np.random.Generator) -> Tensor:
     """Images (image, channel * pixel), each turned and shifted at random."""
-    degrees = generator.uniform(-TURN, TURN, len(images))
-    shift = generator.integers(-SHIFT, SHIFT, (len(images), 2), endpoint=True)
-    return moved(images, channels, torch.tensor(degrees).float(), torch.tensor(shift).float())
+    count = len(images)
+    degrees = generator.uniform(-TURN, TURN, count)
+    shift = generator.integers(-SHIFT, SHIFT, (count, 2), endpoint=True)
+    degrees = torch.tensor(degrees).float()
+    shift = torch.tensor(shift).float()
+    return moved(images, channels, degrees, shift)
 
 
 def corrupted(
@@ -183,11 +190,12 @@ def corrupted(
     if kind == "noise":
         drawn = generator.standard_normal(images.shape, dtype=np.float32)
         return images + size * torch.from_numpy(drawn)
-    signs = torch.tensor(generator.choice([-1.0, 1.0], (count, 2))).float()
+    signs = generator.choice([-1.0, 1.0], (count, 2))
+    shift = size * torch.tensor(signs).float()
     still = torch.zeros(count, 2)
     if kind == "rotation":
-        return moved(images, channels, size * signs[:, 0], still)
-    return moved(images, channels, still[:, 0], size * signs)
+        return moved(images, channels, shift[:, 0], still)
+    return moved(images, channels, still[:, 0], shift)
 
 
 def teaching_batches(
@@ -195,19 +203,25 @@ def teaching_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of an epoch: images (model, batch, channel * pixel) on [-1, 1], labels."""
     images = images_of(teacher)
-    orders, generators = [], []
+    orders = []
+    generators = []
+    labels = images.train_labels
+    count = len(labels)
     for model in models:
-        order = rng(seed, "order", model, epoch).permutation(len(images.train_labels))
+        generator = rng(seed, "order", model, epoch)
+        order = generator.permutation(count)
         orders.append(torch.from_numpy(order))
-        generators.append(rng(seed, "augmentation", model, epoch))
+        generator = rng(seed, "augmentation", model, epoch)
+        generators.append(generator)
     for picks in torch.stack(orders).split(teacher.batch_size, dim=1):
         batch = []
         for rows, generator in zip(picks, generators):
-            pictures = scaled(images.train[rows], images.top)
+            levels = images.train[rows]
+            pictures = scaled(levels, images.top)
             if teacher.augmented:
                 pictures = augment(pictures, images.channels, generator)
             batch.append(pictures)
-        yield torch.stack(batch), images.train_labels[picks]
+        yield torch.stack(batch), labels[picks]
 
 
 def noise_images(student: Student, seed: int, model: int, number: int | str, count: int) -> Tensor:
@@ -223,7 +237,8 @@ def noise_images(student: Student, seed: int, model: int, number: int | str, cou
         raise ValueError(f"inputs {student.inputs!r} of photographs; choose one of {allowed}")
     context = NoiseContext(generator, seed, model, student.strength, teacher.dataset, gray)
     squares = torch.empty(count * images.channels, images.side**2)
-    FAMILIES[student.inputs](context, squares)
+    fill = FAMILIES[student.inputs]
+    fill(context, squares)
     squares += student.offset
     return squares.view(count, -1)
 
@@ -236,7 +251,8 @@ def noise_batches(
     for step, size in enumerate(sizes):
         number = epoch * len(sizes) + step
         inputs = [noise_images(student, seed, model, number, size) for model in models]
-        yield torch.stack(inputs).to(product_type())
+        stacked = torch.stack(inputs)
+        yield stacked.to(product_type())
 
 
 # ---------------------------------------------------------------- what is measured
@@ -260,7 +276,8 @@ def robustness(net: nn.Module, weights: Weights, teacher: Teacher) -> dict[str, 
             logits = class_logits(net, weights, images.test, images.top, change)
             classes = teacher.classes or images.classes
             name = f"{kind} {size:g}"
-            numbers[name] = answers(logits, images.test_labels, classes)["accuracy"]
+            found = answers(logits, images.test_labels, classes)
+            numbers[name] = found["accuracy"]
     return numbers
 
 
@@ -274,11 +291,13 @@ def membership(net: nn.Module, weights: Weights, teacher: Teacher) -> dict[str, 
         raise ValueError("membership needs train_images, and as many others; it is None")
     images = images_of(replace(teacher, train_images=2 * count))
     logits = class_logits(net, weights, images.train, images.top)
-    seen = np.arange(2 * count) < count
+    places = np.arange(2 * count)
+    seen = places < count
     areas = []
     for one in logits:
         losses = F.cross_entropy(one, images.train_labels, reduction="none")
-        areas.append(roc_auc_score(seen, -losses))
+        area = roc_auc_score(seen, -losses)
+        areas.append(area)
     return {"AUC": torch.tensor(areas)}
 
 
@@ -320,10 +339,13 @@ class StudentKey:
 
 def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
     """Train teachers of one setting; with their weights go the numbers of every epoch."""
-    teacher, seed = keys[0].teacher, keys[0].seed
+    first = keys[0]
+    teacher = first.teacher
+    seed = first.seed
     models = [key.model for key in keys]
     net = teacher_net(teacher, 1)
-    state = train_state(initial_weights(net, INIT, seed, models), lr=teacher.lr)
+    start = channels_last(initial_weights(net, INIT, seed, models))
+    state = train_state(start, lr=teacher.lr)
     loss = float("nan")
     rows = []
     for epoch in range(teacher.epochs + 1):
@@ -337,7 +359,8 @@ def train_teachers(keys: list[TeacherKey], save: Save, on_step: OnStep) -> None:
         arrays = {"epochs": np.array([row[place] for row in rows])}
         for name, stacked in state.weights.items():
             if not name.startswith("aux_head"):
-                arrays[name] = stacked[place].detach().cpu().numpy()
+                tensor = stacked[place].detach()
+                arrays[name] = tensor.cpu().numpy()
         save(key, arrays)
 
 
@@ -345,13 +368,14 @@ def load_teachers(
     store: Store, teacher: Teacher, seed: int, models: Sequence[int], aux_dim: int
 ) -> Weights:
     """Trained teachers (model, ...) with the auxiliary heads that they started with."""
-    weights = initial_weights(teacher_net(teacher, aux_dim), INIT, seed, models)
+    net = teacher_net(teacher, aux_dim)
+    weights = initial_weights(net, INIT, seed, models)
     files = [store.read(TEACHERS, teacher_key(teacher, seed, model)) for model in models]
     for name in weights:
         if name in files[0]:
             stacked = np.stack([arrays[name] for arrays in files])
             weights[name] = torch.from_numpy(stacked)
-    return {name: tensor.to(device()) for name, tensor in weights.items()}
+    return {name: tensor.to(device()) for name, tensor in channels_last(weights).items()}
 
 
 def starting_weights(student: Student, seed: int, models: Sequence[int]) -> Weights:
@@ -359,12 +383,14 @@ def starting_weights(student: Student, seed: int, models: Sequence[int]) -> Weig
     net = student_net(student)
     source = initial_weights(net, INIT, seed, models)
     own = initial_weights(net, INIT, seed, models, "own start")
-    return transplant(own, source=source, parts=student.shared)
+    return channels_last(transplant(own, source=source, parts=student.shared))
 
 
 def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store: Store) -> None:
     """Train students of one setting and measure them and their teachers."""
-    student, seed = keys[0].student, keys[0].seed
+    first = keys[0]
+    seed = first.seed
+    student = first.student
     teacher = student.teacher
     models = [key.model for key in keys]
     taught = load_teachers(store, teacher, seed, models, student.aux_dim)
@@ -377,7 +403,7 @@ def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store
         label = {"role": "student", "epoch": epoch, "loss": loss}
         numbers = accuracies(net, state.weights, teacher)
         if epoch == student.epochs:
-            numbers |= _measured(net, state.weights, teacher, keys[0].measures)
+            numbers |= _measured(net, state.weights, teacher, first.measures)
         for group, row in zip(rows, _rows(numbers, **label)):
             group.append(row)
         if epoch < student.epochs:
@@ -385,7 +411,7 @@ def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store
             batches = answered(guide, taught, noise_batches(student, seed, models, epoch))
             loss = distill_epoch(net, state, batches, loss_of(student), on_step)
     numbers = accuracies(guide, taught, teacher)
-    numbers |= _measured(guide, taught, teacher, keys[0].measures)
+    numbers |= _measured(guide, taught, teacher, first.measures)
     for key, group, row in zip(keys, rows, _rows(numbers, role="teacher", epoch=teacher.epochs)):
         save(key, [row, *group])
 
@@ -393,7 +419,8 @@ def train_students(keys: list[StudentKey], save: Save, on_step: OnStep, *, store
 def _measured(net: nn.Module, weights: Weights, teacher: Teacher, names: Iterable[str]) -> dict:
     numbers = {}
     for name in names:
-        numbers |= MEASURES[name](net, weights, teacher)
+        measure = MEASURES[name]
+        numbers |= measure(net, weights, teacher)
     return numbers
 
 
