@@ -92,7 +92,7 @@ bundle:
 	$(ESBUILD) worker.js --bundle --format=iife --outfile=dist/worker.txt; \
 	$(ESBUILD) dist/worker.txt --loader:.txt=text --format=esm --outfile=dist/worker.js; \
 	$(ESBUILD) page.js --bundle --format=iife --global-name=page --outfile=dist/page.js; \
-	for name in cuts laboratory lists noise partners plane results step; do \
+	for name in cuts laboratory lists noise partners parts plane results step; do \
 	  echo "import { address, render } from './$$name.js'; explorers.$$name = { address, render };" \
 	  | $(ESBUILD) --bundle --format=iife --outfile=dist/$$name.js; done; \
 	$(ESBUILD) explorers.css --outfile=dist/explorers.css; \

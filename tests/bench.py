@@ -18,17 +18,21 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from reference import stacked_accuracy, stacked_run, ten_line_run
-from sublearn.core.machine import hardware, parallel_map, precision, product_type, workers
+from sublearn.core.machine import autocast, hardware, parallel_map, precision, product_type, workers
 from sublearn.core.store import ROOT, Store
-from sublearn.nets import data, jobs, training
+from sublearn.nets import convolution, data, jobs, training
+from sublearn.nets.ensemble import initial_weights
 from sublearn.nets.experiment import group_students, student_keys
 from sublearn.nets.inputs import images_of, input_batches
 from sublearn.nets.measures import accuracy, take_snapshot
 from sublearn.nets.models import network
 from sublearn.nets.noise import scaled
-from sublearn.nets.settings import REF
+from sublearn.nets.pictures import gray_images
+from sublearn.nets.settings import REF, Setting
 from sublearn.stats import interval
 
 ONE_EPOCH = replace(REF, teacher_epochs=1, epochs=1)
@@ -271,6 +275,94 @@ def on_paper(arms=8):
         yield f"scheduled_for_{count}_workers", rate, f"jobs/s, on paper; Dask's scheduler takes some {DASK_RATE:,}"
 
 
+CNN = {"convolutions": ((32, 2), (64, 2)), "dense": (128,), "aux_dim": 3}
+CNN_BATCH = 128
+
+
+def convolution_ceiling(steps=40):
+    """Images a second that the CNN's own layers take, forward and backward, alone and on every worker."""
+    shapes = [((1, 28, 28), nn.Conv2d(1, 32, 3, padding=1)), ((32, 14, 14), nn.Conv2d(32, 64, 3, padding=1)),
+              ((3136,), nn.Linear(3136, 128))]  # fmt: skip
+
+    def alone(_, on_step):
+        dtype = getattr(torch, precision())
+        layers = [(layer.to(dtype), torch.randn(CNN_BATCH, *shape).to(dtype)) for shape, layer in shapes]
+        start = time.perf_counter()
+        for _ in range(steps):
+            for number, (layer, inputs) in enumerate(layers):
+                outputs = layer(inputs.requires_grad_(number > 0))
+                torch.autograd.grad(outputs.sum(), [layer.weight, *([inputs] if number else [])])
+        return time.perf_counter() - start
+
+    return max(workers() * steps * CNN_BATCH / max(parallel_map(alone, range(workers()))) for _ in range(3))
+
+
+def noise_of(models, steps):
+    for _ in range(steps):
+        yield 2 * torch.rand(models, CNN_BATCH, 784) - 1
+
+
+def cnn_ensemble(models, steps, together=1):
+    """Seconds in which students of so many CNN teachers are trained, `together` to a call."""
+    images = gray_images("mnist")
+    few = images._replace(test=images.test[:100], test_labels=images.test_labels[:100])
+    with torch.device("meta"):
+        net = convolution.ConvNet(images, *CNN.values())
+    teacher = initial_weights(net, Setting(init="torch"), 0, range(models))
+    start = initial_weights(net, Setting(init="torch"), 1, range(models))
+
+    def train(first, on_step, steps=steps):
+        rows = slice(first, first + together)
+        of_teacher, of_student = ({name: each[rows] for name, each in both.items()} for both in (teacher, start))
+        batches = convolution.answered(net, of_teacher, noise_of(together, steps))
+        loss = training.matching_loss(Setting(loss="mse"))
+        return convolution.distill(net, of_student, [batches], loss=loss, lr=1e-3, images=few)
+
+    train(0, None, steps=2)  # the first call's cost is not the loop's
+    begun = time.perf_counter()
+    parallel_map(train, range(0, models, together))
+    return {"seconds": time.perf_counter() - begun}
+
+
+def plain_cnns(models, steps):
+    """The same in plain torch.nn, one model after the other, each on all threads of torch."""
+
+    def network():
+        return nn.Sequential(nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+                             nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
+                             nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 13))  # fmt: skip
+
+    def train(steps):
+        teacher, student = network(), network()
+        optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, fused=True)
+        for (noise,) in noise_of(1, steps):
+            with autocast():
+                targets, outputs = teacher(noise).detach(), student(noise)
+            optimizer.zero_grad()
+            F.mse_loss(outputs[:, 10:].float(), targets[:, 10:].float()).backward()
+            optimizer.step()
+
+    train(2)
+    begun = time.perf_counter()
+    for _ in range(models):
+        train(steps)
+    return {"seconds": time.perf_counter() - begun}
+
+
+def convolutions(models=5, steps=60):
+    """Rows on CNNs: an ensemble against as many networks in turn, and against what its layers alone would take."""
+    ours = measure("cnn_ensemble", models, steps)["seconds"]
+    stacked = measure("cnn_ensemble", models, steps, models)["seconds"]
+    plain = measure("plain_cnns", models, steps)["seconds"]
+    images = models * steps * CNN_BATCH
+    yield "cnn_ensemble_seconds", ours, f"s, {models} CNN students of {steps} steps, a model a core"
+    yield "cnn_stacked_seconds", stacked, "s, the same in one call of vmap (grouped convolutions)"
+    yield "cnn_sequential_seconds", plain, "s, the same in plain torch.nn, one after the other"
+    yield "cnn_speedup", plain / ours, "times (goal 1.0)"
+    yield "cnn_images_a_second", images / ours, "images, teacher forward, student forward and backward"
+    yield "cnn_ceiling", convolution_ceiling() * 3 / 4, "images a second, the network's own layers alone"
+
+
 def book_times():
     """Rows on the notebooks' last execution on this machine, where the press has noted it."""
     for path in sorted((ROOT / "_build" / "press").glob("*/times.json")):
@@ -278,19 +370,23 @@ def book_times():
             yield f"{path.parent.name}_{name}", float(seconds), "s, last execution"
 
 
+PARTS = {
+    part.__name__: part for part in (ours, published, ten_lines, job, cnn_ensemble, plain_cnns)
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=["ours", "published", "ten_lines", "job"])
+    parser.add_argument("part", nargs="?", choices=[*PARTS])
     parser.add_argument("numbers", nargs="*", type=int)
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     if options.part:
-        parts = {"ours": ours, "published": published, "ten_lines": ten_lines, "job": job}
-        print(json.dumps(parts[options.part](*options.numbers)))
+        print(json.dumps(PARTS[options.part](*options.numbers)))
         return
     data.load("mnist")
     rows = []
-    for part in (against_published(10, options.repeats), growth(), on_paper(), book_times()):
+    for part in (against_published(10, options.repeats), growth(), convolutions(), on_paper(), book_times()):
         for name, value, unit in part:
             print(f"{name:32} {value:9.3f}  {unit}", flush=True)
             rows.append((name, value, unit))

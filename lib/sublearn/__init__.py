@@ -5,10 +5,11 @@ module imports only from modules to its left.
 
 core: rng > memory > machine > cluster > store
 nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs >
-  experiment > similarity > deviation > heads
+  experiment > similarity > deviation > pictures > convolution >
+  heads > vision
 lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > digit_lists > ten_digits > digit_numbers
 theory > stats
 report: figures > scorecard > notebook
-explorers: base > widgets > language
+explorers: base > widgets > language > parts
 """

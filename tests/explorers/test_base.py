@@ -16,7 +16,7 @@ from sublearn.explorers import base, widgets
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*base.SOURCES.glob("*.js"), *base.SOURCES.glob("*.ts")])
-NAMES = ("cuts", "laboratory", "lists", "noise", "partners", "plane", "results", "step")
+NAMES = ("cuts", "laboratory", "lists", "noise", "partners", "parts", "plane", "results", "step")
 OFFLINE = r"npm (error|ERR!) (code E(AI_AGAIN|NOTFOUND|CONN\w+|TIMEDOUT|NOTCACHED)|network)"
 
 

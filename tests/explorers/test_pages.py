@@ -9,6 +9,7 @@ import pytest
 
 from sublearn import stats
 from sublearn.explorers import language, widgets
+from sublearn.explorers.parts import Parts
 
 
 def node(page, module):
@@ -445,3 +446,53 @@ def test_lists_offer_the_lessons_that_were_given(show):
     choose(page, "lists", "teacher", "fox")
     assert options.all_inner_texts() == ["same weights"]
     assert get(page, "lists", "student") == "same weights"
+
+
+# Parts
+
+
+def part_table():
+    generator = np.random.default_rng(5)
+    rows = []
+    for shared in ("", "hidden", "class_head+aux_head", "hidden+class_head+aux_head"):
+        for logits in (3, 10):
+            for model in range(4):
+                names = {"shared": shared, "logits": logits, "seed": 0, "model": model}
+                drawn = generator.uniform(0.1, 0.9, 4)
+                values = dict(zip(["accuracy", "without unseen", "without residual", "CKA"], drawn))
+                rows.append(names | values)
+    return pd.DataFrame(rows)
+
+
+def test_parts_show_the_chosen_students_and_their_costliest_term(show):
+    table = part_table()
+    groups = [["accuracy"], ["without unseen", "without residual"], ["CKA"]]
+    page = show(Parts(table, groups))
+    for shared, logits, words in [
+        ("class_head+aux_head", 10, "Shared: class head, auxiliary head; 10 logits"),
+        ("hidden+class_head+aux_head", 3, "Shared: hidden layers, class head, auxiliary head; 3"),
+        ("", 3, "Nothing shared; 3 logits"),
+    ]:
+        for part in ("hidden", "class_head", "aux_head"):
+            box = node(page, "parts").locator(f'[data-trait="shared"][value="{part}"]')
+            box.set_checked(part in shared.split("+"))
+        choose(page, "parts", "logits", str(logits))
+        chosen = table[(table.shared == shared) & (table.logits == logits)]
+        low, high = stats.share_interval(chosen.accuracy)
+        said = node(page, "parts").get_by_role("status").inner_text()
+        assert words in said
+        assert f"reads {chosen.accuracy.mean():.2f} (95 % interval {low:.2f} to {high:.2f}" in said
+        changes = {name: chosen[name] - chosen.accuracy for name in groups[1]}
+        worst = max(changes, key=lambda name: changes[name].mean())
+        low, high = stats.interval(changes[worst])
+        expected = f"{worst} its accuracy would change by {changes[worst].mean():.2f} "
+        assert expected + f"(95 % interval {low:.2f} to {high:.2f}, n = 4 models, paired)" in said
+
+
+def test_the_still_picture_of_parts_holds_every_measure_of_what_is_shown_first():
+    table = part_table()
+    explorer = Parts(table, [["accuracy"], ["without unseen"], ["CKA"]], logits="3")
+    still = explorer.still()
+    chosen = table[(table.shared == "class_head+aux_head") & (table.logits == 3)]
+    for name in ("accuracy", "without unseen", "CKA"):
+        assert name in still and f"{chosen[name].mean():.3f}" in still

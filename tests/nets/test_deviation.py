@@ -10,8 +10,8 @@ from sublearn.nets.models import Outputs
 K, M, D, IMAGES = 4, 3, 7, 50
 
 
-def heads(generator):
-    shapes = {"class_head": K, "aux_head": M}
+def heads(generator, logits=M):
+    shapes = {"class_head": K, "aux_head": logits}
     weights = {}
     for name, rows in shapes.items():
         weights[f"{name}.weight"] = torch.randn(1, rows, D, generator=generator)
@@ -68,6 +68,25 @@ def test_the_unseen_part_is_what_least_squares_leaves(pair):
     assert np.allclose(terms["unseen"][0], left @ readout)
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_with_as_many_logits_as_units_nothing_is_unseen(softmax):
+    generator = torch.manual_seed(1)
+    ours, theirs = heads(generator, logits=D + softmax), heads(generator, logits=D + softmax)
+    features = torch.randn(2, IMAGES, D, generator=generator)
+    student, teacher = outputs(features[:1], ours), outputs(features[1:], theirs)
+    terms = deviation(student, teacher, ours, theirs, softmax=softmax)
+    assert terms["unseen"].abs().max() < 1e-5 < terms["residual"].abs().max()
+
+
+def test_the_ceiling_is_the_teachers_features_under_the_students_class_head(pair):
+    student, teacher, ours, theirs = pair
+    labels = torch.arange(IMAGES) % K
+    terms = deviation(student, teacher, ours, theirs, softmax=True)
+    logits = teacher.features @ ours["class_head.weight"].mT + ours["class_head.bias"].unsqueeze(1)
+    right = (logits.argmax(-1) == labels).double().mean().item()
+    assert bound(teacher.class_logits, terms, labels)["ceiling"].item() == pytest.approx(right)
+
+
 def test_the_bound_image_by_image(pair):
     student, teacher, ours, theirs = pair
     labels = torch.arange(IMAGES) % K
@@ -75,17 +94,20 @@ def test_the_bound_image_by_image(pair):
     numbers = {
         name: value.item() for name, value in bound(teacher.class_logits, terms, labels).items()
     }
-    differs = within = without = 0
+    differs = within = apart = without = 0
     for ours_logits, theirs_logits, unseen, label in zip(
         student.class_logits[0], teacher.class_logits[0], terms["unseen"][0], labels
     ):
         ordered = theirs_logits.sort().values
         gap = ordered[-1] - ordered[-2]
         differs += int(ours_logits.argmax() != theirs_logits.argmax())
-        within += int(gap <= 2 * (ours_logits - theirs_logits).abs().max())
+        moved = ours_logits - theirs_logits
+        within += int(gap <= 2 * moved.abs().max())
+        apart += int(gap <= moved.max() - moved.min())
         without += int((ours_logits.double() - unseen).argmax() == label)
     assert numbers["disagreement"] == pytest.approx(differs / IMAGES)
     assert numbers["bound"] == pytest.approx(within / IMAGES)
+    assert numbers["range bound"] == pytest.approx(apart / IMAGES)
     assert numbers["without unseen"] == pytest.approx(without / IMAGES)
     assert numbers["disagreement"] <= numbers["range bound"] <= numbers["bound"]
     assert numbers["violations"] == 0 < numbers["disagreement"]

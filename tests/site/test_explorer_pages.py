@@ -22,6 +22,7 @@ PAGES = {
     "step": "book/interactivity.html",
     "results": "notebooks/02_mnist_replication.html",
     "noise": "notebooks/04_inputs.html",
+    "parts": "notebooks/06_heads.html",
     "partners": "notebooks/09_token_entanglement.html",
     "cuts": "notebooks/10_geometry_and_training.html",
     "lists": "notebooks/11_owls_through_numbers.html",
@@ -233,7 +234,7 @@ LOOKS = [
     ("step", 1280, "dark"),
 ]
 LOOKS += [("noise", 360, "dark"), ("partners", 360, "light"), ("partners", 1280, "dark")]
-LOOKS += [("cuts", 360, "light"), ("lists", 1280, "dark")]
+LOOKS += [("cuts", 360, "light"), ("lists", 1280, "dark"), ("parts", 1280, "light")]
 
 
 @pytest.mark.parametrize(("module", "width", "colors"), LOOKS)

@@ -2,19 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sublearn.core.machine import OnStep, product_type
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, Save, Store, code_digest
 from sublearn.nets import jobs, training
+from sublearn.nets.convolution import ConvNet
 from sublearn.nets.deviation import bound, deviation, seen_readout
-from sublearn.nets.ensemble import Weights
+from sublearn.nets.ensemble import Weights, transplant
 from sublearn.nets.experiment import (
     group_students,
     group_teachers,
@@ -26,6 +27,7 @@ from sublearn.nets.inputs import images_of, input_batches
 from sublearn.nets.jobs import StudentKey, TeacherRowsKey
 from sublearn.nets.measures import accuracy, cosine, evaluate, on_device, probe, take_snapshot
 from sublearn.nets.models import Outputs, network
+from sublearn.nets.pictures import gray_images
 from sublearn.nets.settings import Setting, columns, difference
 from sublearn.nets.similarity import seen_rows, similarity
 
@@ -35,9 +37,66 @@ HEAD_STUDENTS = Kind("head_students", CODE, Json())
 
 @dataclass(frozen=True)
 class HeadKey(StudentKey):
-    """What decides a student of this chapter: also the design of its start, from DESIGNS."""
+    """What decides a student of this chapter: also the design of its start, from DESIGNS.
+
+    hidden: widths of its own hidden layers; empty where they are its teacher's. convolutions:
+        (channels, pooling) of those below them.
+    """
 
     design: str = ""
+    hidden: tuple[int, ...] = ()
+    convolutions: tuple[tuple[int, int], ...] = ()
+
+    def own_setting(self) -> Setting:
+        """Its setting with the hidden layers that the student has."""
+        return replace(self.setting, hidden=self.hidden or self.setting.hidden)
+
+    def shape(self) -> str:
+        """Its layers below the heads, such as "256-256" or "16x3x3/2-32x3x3/4-256"."""
+        layers = [f"{channels}x3x3/{pooling}" for channels, pooling in self.convolutions]
+        layers += [str(width) for width in self.own_setting().hidden]
+        return "-".join(layers)
+
+
+# ---------------------------------------------------------------- other architectures
+
+
+def own_network(key: HeadKey) -> nn.Module:
+    """The student's architecture, without weights; images stay on [-1, 1] as a perceptron's do."""
+    setting = key.own_setting()
+    if not key.convolutions:
+        return network(setting)
+    images = gray_images(setting.dataset)
+    images = images._replace(mean=(0.5,), sd=(0.5,), classes=images_of(setting).classes)
+    with torch.device("meta"):
+        return ConvNet(images, key.convolutions, setting.hidden, setting.aux_dim)
+
+
+def own_start(net: nn.Module, setting: Setting, seed: int, models: Sequence[int]) -> Weights:
+    """Initial weights of students of their own architecture: shared heads are their teacher's."""
+    shared = jobs.initial_weights(net, setting, seed, models)
+    separate = jobs.initial_weights(net, setting, seed, models, "own start")
+    return transplant(separate, source=shared, parts=setting.shared)
+
+
+def check_architecture(key: HeadKey) -> None:
+    """Raise ValueError where a student of this setting cannot have these layers of its own."""
+    if key.convolutions and not key.hidden:
+        raise ValueError("convolutions are given without hidden: say what stands above them")
+    if not key.hidden:
+        return
+    last = key.setting.hidden[-1]
+    if key.hidden[-1] != last:
+        raise ValueError(
+            f"hidden is {key.hidden}; the heads read {last} units, so end it with {last}"
+        )
+    layers = [part for part in key.setting.shared if part.startswith("hidden")]
+    if layers or key.setting.perturbed:
+        changed = ", ".join([*layers, *key.setting.perturbed])
+        raise ValueError(
+            f"hidden is {key.hidden} and shared or perturbed names {changed}; a student with "
+            "layers of its own can share heads only, and none is perturbed"
+        )
 
 
 # ---------------------------------------------------------------- designs of a start
@@ -145,32 +204,39 @@ def first_logits(weights: Weights, count: int) -> Weights:
 class HeadArm:
     """The students of one setting in a job, and their rows so far."""
 
-    def __init__(self, keys: list[HeadKey], teacher: Weights) -> None:
+    def __init__(self, keys: list[HeadKey], teacher: Weights, taught: Outputs) -> None:
         self.keys = keys
-        self.setting = keys[0].setting
-        self.teacher = first_logits(teacher, self.setting.aux_dim)
+        self.setting = keys[0].own_setting()
+        count = self.setting.aux_dim
+        self.teacher = first_logits(teacher, count)
+        self.taught = taught._replace(aux_logits=taught.aux_logits[..., :count])
         seed, design = keys[0].seed, keys[0].design
         models = [key.model for key in keys]
-        start = jobs.starting_weights(self.setting, seed, models, teacher)
+        net = own_network(keys[0])
+        if keys[0].hidden:
+            start = own_start(net, self.setting, seed, models)
+        else:
+            start = jobs.starting_weights(self.setting, seed, models, teacher)
         if design in ROWS:
             start["aux_head.weight"] = self.teacher["aux_head.weight"].clone()
         elif design:
             start = transformed(start, design, seed, models)
         self.start = start
-        self.student = jobs.make_student(self.setting, start, seed, models)
+        student = jobs.make_student(self.setting, start, seed, models)
+        self.student = student._replace(net=net)
         self.rows: list[list[dict]] = [[] for _ in keys]
 
     def look(self, epoch: int) -> None:
-        """Add a row per model: all measures at the start and at the end, accuracy in between."""
-        ends = (0, self.setting.epochs)
-        if epoch > self.setting.epochs or epoch not in (*ends, *self.keys[0].checkpoints):
+        """Add a row per model: accuracy at a checkpoint, all measures if it is 0 or the end."""
+        last = self.setting.epochs
+        if epoch > last or epoch not in (last, *self.keys[0].checkpoints):
             return
         weights = self.student.state.weights
         images = images_of(self.setting)
         context = {"start": self.start, "teacher": self.teacher, "images": images}
         snapshot = take_snapshot(self.student.net, weights, **context)
         numbers = accuracy(snapshot)
-        if epoch in ends:
+        if epoch in (0, last):
             numbers |= probe(snapshot)
             numbers |= self.nearness(weights, snapshot.outputs)
         values = torch.stack([column.double().cpu() for column in numbers.values()], dim=1)
@@ -179,20 +245,19 @@ class HeadArm:
 
     def nearness(self, weights: Weights, outputs: Outputs) -> dict[str, Tensor]:
         """Similarity to the teacher and the terms of the deviation from it, on the test images."""
-        images = images_of(self.setting)
-        net = self.student.net
+        labels = images_of(self.setting).test_labels
         theirs = on_device(self.teacher)
-        teacher = evaluate(net, theirs, images.test_images, images.top)
         softmax = self.setting.loss == "kl"
         rows = seen_rows(theirs["aux_head.weight"], softmax=softmax)
-        numbers = similarity(outputs.features, teacher.features, rows)
+        numbers = similarity(outputs.features, self.taught.features, rows)
         hidden = [name for name in weights if name.startswith("hidden") and "weight" in name]
         ours = {name: weights[name].detach() for name in hidden}
-        numbers["weight cosine"] = cosine(ours, theirs)
+        if not self.keys[0].hidden:  # else there is no weight to each weight
+            numbers["weight cosine"] = cosine(ours, theirs)
         own_rows = seen_rows(on_device(self.start)["aux_head.weight"], softmax=softmax)
-        numbers |= seen_readout(outputs.features, weights, own_rows, images.test_labels)
-        terms = deviation(outputs, teacher, weights, theirs, softmax=softmax)
-        return numbers | bound(teacher.class_logits, terms, images.test_labels)
+        numbers |= seen_readout(outputs.features, weights, own_rows, labels)
+        terms = deviation(outputs, self.taught, weights, theirs, softmax=softmax)
+        return numbers | bound(self.taught.class_logits, terms, labels)
 
 
 def train_students(keys: list[HeadKey], save: Save, on_step: OnStep, *, store: Store) -> None:
@@ -211,7 +276,9 @@ def train_students(keys: list[HeadKey], save: Save, on_step: OnStep, *, store: S
     if keys[0].design in ROWS:
         start = jobs.initial_weights(net, widest, seed, models)
         teacher["aux_head.weight"] = designed_rows(start, keys[0].design, seed, models)
-    arms = [HeadArm(group, teacher) for group in by_setting.values()]
+    images = images_of(widest)
+    taught = evaluate(net, teacher, images.test_images, images.top)
+    arms = [HeadArm(group, teacher, taught) for group in by_setting.values()]
     teacher = on_device(teacher)
     cached = not widest.fresh_inputs and widest.aux_dim <= jobs.CACHED_LOGITS
     cache = training.LogitCache() if cached else None
@@ -245,6 +312,8 @@ def run(
     seed: int = 0,
     checkpoints: Sequence[int] = (),
     design: str = "",
+    hidden: tuple[int, ...] = (),
+    convolutions: tuple[tuple[int, int], ...] = (),
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Tidy table like that of `experiment.run`, with what this module measures of each student.
@@ -252,8 +321,11 @@ def run(
     design: of the start, one of DESIGNS; those of ROWS replace the auxiliary rows of teacher and
         student, the others transform the student's start. Every student learns from the teacher of
         its own number.
-    One row per (arm, model, role, epoch); students also at epoch 0 and at the checkpoints. The
-    columns of `similarity` and `bound` are empty between a student's first and last epoch.
+    hidden: widths of the student's own hidden layers, the last one as wide as its teacher's; then
+        only heads can be shared. convolutions: (channels, pooling) of 3 x 3 ones below them.
+    One row per (arm, model, role, epoch); students also at the checkpoints. The columns of
+    `similarity` and `bound` are there for a student's last epoch, and for epoch 0 if that is a
+    checkpoint.
     """
     if design not in DESIGNS:
         raise ValueError(f"design is {design!r}; choose one of {', '.join(map(repr, DESIGNS))}")
@@ -262,8 +334,11 @@ def run(
         settings = {difference(setting): setting for setting in settings}
     students = {}
     for name, setting in settings.items():
-        for key in student_keys(setting, models, seed, checkpoints):
-            students[name, key.model] = HeadKey(**vars(key), design=design)
+        for each in student_keys(setting, models, seed, checkpoints):
+            own = {"design": design, "hidden": hidden, "convolutions": convolutions}
+            key = HeadKey(**vars(each), **own)
+            check_architecture(key)
+            students[name, key.model] = key
     keys = [*students.values()]
     untaught = [TeacherRowsKey(teacher_of(key), ("ceiling", "probe")) for key in keys]
     teachers = [key.teacher for key in untaught]
@@ -275,7 +350,7 @@ def run(
     rows = []
     for ((name, model), key), before in zip(students.items(), untaught):
         label = {"arm": name} | columns(key.setting)
-        label |= {"design": design, "seed": seed, "model": model}
+        label |= {"design": design, "shape": key.shape(), "seed": seed, "model": model}
         for numbers in store.read(jobs.TEACHER_ROWS, before) + store.read(HEAD_STUDENTS, key):
             rows.append(label | numbers)
     return pd.DataFrame(rows)

@@ -1,5 +1,5 @@
-// Rows of dots with intervals: of results, of the laboratory's runs, of cuts and of lists. Names stand at the left or,
-// where there is little room, above.
+// Rows of dots with intervals: of results, of the laboratory's runs, of cuts, lists and parts. Names stand at the left
+// or, where there is little room, above.
 
 import { ticks } from "./chart.js";
 import { drawn } from "./controls.js";
