@@ -83,5 +83,4 @@
     }
     place.replaceChildren(count, list);
   };
-  Search.loadIndex = Search.setIndex = () => {};
 })();

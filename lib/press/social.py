@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 
 TITLE = "Subliminal learning"
-LINES = ("A student sees only noise", "and three numbers that mean nothing.", "It learns to read digits.")
+LINES = (
+    "A student sees only noise",
+    "and three numbers that mean nothing.",
+    "It learns to read digits.",
+)
 INK, PAPER, AUX, STUDENT = "#1a1d21", "#ffffff", "#8a2f86", "#0061b0"
 
 
