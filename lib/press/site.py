@@ -36,6 +36,7 @@ from press.furniture import (
     put_downloads,
 )
 from press.launch import alone, first_cell, wheel
+from press.narrow import narrow
 from press.pdf import print_book
 from press.pictures import themed
 from press.reference import PROFILE, folder_of, keep, print_diff, staleness
@@ -215,6 +216,7 @@ def with_staleness(project: Project, name: str, notebook: dict) -> str:
         note = f":::{{note}}\n{sentence}\n:::"
         cell = {"cell_type": "markdown", "id": "reference-note", "metadata": {}, "source": note}
         notebook["cells"].append(cell)
+    narrow(notebook)
     return json.dumps(notebook)
 
 

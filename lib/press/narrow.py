@@ -1,0 +1,67 @@
+"""Code on a page in lines of at most 88 characters: none goes past the column's edge.
+
+The notebooks themselves have longer lines, and the downloads keep them.
+"""
+
+import json
+import re
+import subprocess
+import sys
+
+COLUMNS = 88
+FORMAT = ["-m", "ruff", "format", "--isolated", f"--line-length={COLUMNS}"]
+UNFORMATTED = re.compile(r" *# fmt: (skip|off|on)$", re.MULTILINE)
+LONG = rf"(?=.{{{COLUMNS + 1}}})"  # where a line is too long
+COMMENT = re.compile(rf"^{LONG}( *)# (.*)$", re.MULTILINE)
+TEXT = re.compile(rf"^{LONG}( *)(\w+=)?(f?)\"([^\"\n\\]*)\"([,)]*)$", re.MULTILINE)
+
+
+def narrow(notebook: dict) -> None:
+    """Break the code of a notebook as ruff would; comments and texts, which it leaves, as well.
+
+    Without ruff, or where it cannot read the code, the code stays as it was written.
+    """
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    cells = []
+    for cell in code:
+        source = UNFORMATTED.sub("", "".join(cell["source"]))
+        cells.append(cell | {"outputs": [], "source": source})
+    text = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})
+    command = [sys.executable, *FORMAT, "--stdin-filename=chapter.ipynb", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        return
+    for cell, formatted in zip(code, json.loads(done.stdout)["cells"], strict=True):
+        source = "".join(formatted["source"])
+        source = COMMENT.sub(shorter_comment, source)
+        cell["source"] = TEXT.sub(shorter_text, source)
+
+
+def shorter_comment(found: re.Match) -> str:
+    """A line that is all comment, as several."""
+    indent, text = found.groups()
+    lines = pieces(text, COLUMNS - len(indent) - 2)
+    return "\n".join(f"{indent}# {line.rstrip()}" for line in lines)
+
+
+def shorter_text(found: re.Match) -> str:
+    """A line that is all text in quotes, as several, which Python joins again."""
+    indent, keyword, formatted, text, end = found.groups(default="")
+    room = COLUMNS - len(indent) - len(keyword) - len(end) - 3
+    lines = []
+    for piece in pieces(text, room):
+        prefix = "f" if formatted and "{" in piece else ""
+        lines.append(f'{indent}{prefix}"{piece}"')
+    lines[0] = lines[0].replace(indent, indent + keyword, 1)
+    return "\n".join(lines) + end
+
+
+def pieces(text: str, room: int) -> list[str]:
+    """A text cut behind spaces into pieces of at most `room` letters, never between braces."""
+    done, line = [], ""
+    for word in re.findall(r"(?:\{[^}]*\}|[^ {])+ *| +", text):
+        if line and len(line) + len(word) > room:
+            done.append(line)
+            line = ""
+        line += word
+    return [*done, line]
