@@ -29,12 +29,11 @@ __path__ = [str(Path(__file__).parents[1] / "{CARRIER}" / "lib" / "sublearn")]
 '''
 PACKAGES = f"""
 [build-system]
-requires = ["setuptools>=75"]
+requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
 
 [tool.setuptools]
 packages = ["sublearn", "{CARRIER}"]
-license-files = ["LICENSE"]
 
 [tool.setuptools.package-data]
 {CARRIER} = ["**/*"]
@@ -72,7 +71,7 @@ def wheel(root: Path, staging: Path, target: Path) -> Path:
     shutil.copytree(root / "book/reference", carrier / "book/reference", ignore=UNBUILT)
     (staging / "sublearn").mkdir()
     (staging / "sublearn/__init__.py").write_text(LEADER, encoding="utf8")
-    for name in ("README.md", "LICENSE"):
+    for name in ("README.md", "LICENSE", "LICENSE-text"):
         shutil.copy(root / name, staging)
     project, _, _ = (root / "pyproject.toml").read_text(encoding="utf8").partition("\n[dep")
     (staging / "pyproject.toml").write_text(project + PACKAGES, encoding="utf8")

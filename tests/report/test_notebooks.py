@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "templates" / "chapter.ipynb"  # what new chapters start from: it obeys the same rules
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb")) + [TEMPLATE]
+NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), TEMPLATE]
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
