@@ -8,11 +8,12 @@ import datetime
 import os
 import re
 import subprocess
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
+from press.layout import fill
 
 KEY = "subliminal-learning-book"
 DATED = re.compile(r"^## \S+ \((\d{4}-\d\d-\d\d)\)", re.MULTILINE)  # a heading of CHANGELOG.md
@@ -30,7 +31,8 @@ class Edition(NamedTuple):
     @property
     def date(self) -> datetime.date:
         """The day, in UTC."""
-        return datetime.datetime.fromtimestamp(self.seconds, datetime.UTC).date()
+        moment = datetime.datetime.fromtimestamp(self.seconds, datetime.UTC)
+        return moment.date()
 
 
 def edition(root: Path) -> Edition:
@@ -39,14 +41,16 @@ def edition(root: Path) -> Edition:
     The date is that of SOURCE_DATE_EPOCH, else of the last commit, else of CHANGELOG.md: never of
     the clock, so that two builds of one commit are equal.
     """
-    citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf8"))
+    path = root / "CITATION.cff"
+    text = path.read_text(encoding="utf8")
+    citation = yaml.safe_load(text)
     authors = [author["name"] for author in citation["authors"]]
-    described = git(root, "describe", "--tags", "--match", "v[0-9]*").removeprefix("v")
+    described = git(root, "describe", "--tags", "--match", "v[0-9]*")
     release = str(citation["version"])
-    seconds = os.environ.get("SOURCE_DATE_EPOCH") or git(root, "log", "-1", "--format=%ct")
-    if not seconds:
-        seconds = day_of_changes(root).timestamp()
-    return Edition(citation["title"], authors, release, described or release, int(seconds))
+    version = described.removeprefix("v") or release
+    told = os.environ.get("SOURCE_DATE_EPOCH")
+    seconds = told or git(root, "log", "-1", "--format=%ct") or day_of_changes(root)
+    return Edition(citation["title"], authors, release, version, int(seconds))
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -59,11 +63,13 @@ def git(root: Path, *arguments: str) -> str:
     return "" if done.returncode else done.stdout.strip()
 
 
-def day_of_changes(root: Path) -> datetime.datetime:
-    """The newest day in CHANGELOG.md."""
-    text = (root / "CHANGELOG.md").read_text(encoding="utf8")
+def day_of_changes(root: Path) -> float:
+    """The newest day in CHANGELOG.md, in seconds since 1970."""
+    path = root / "CHANGELOG.md"
+    text = path.read_text(encoding="utf8")
     newest = max(DATED.findall(text))
-    return datetime.datetime.fromisoformat(newest).replace(tzinfo=datetime.UTC)
+    day = datetime.datetime.fromisoformat(newest)
+    return day.replace(tzinfo=datetime.UTC).timestamp()
 
 
 def bibtex(this: Edition, site: str = "") -> str:
@@ -83,9 +89,5 @@ def bibtex(this: Edition, site: str = "") -> str:
 
 def cite_box(this: Edition, site: str = "") -> str:
     """HTML of the box that says how to cite the book."""
-    entry = escape(bibtex(this, site))
-    words = f"{', '.join(this.authors)} ({this.date.year}). {this.title}. Version {this.version}."
-    return (
-        f'<div class="cite-box"><p>{escape(words)}</p>'
-        f'<div class="highlight notranslate"><pre tabindex="0">{entry}</pre></div></div>'
-    )
+    entry = bibtex(this, site)
+    return fill("cite", this=this, entry=entry)

@@ -73,15 +73,19 @@ def wheel(root: Path, staging: Path, target: Path) -> Path:
     (staging / "sublearn/__init__.py").write_text(LEADER, encoding="utf8")
     for name in ("README.md", "LICENSE", "LICENSE-text"):
         shutil.copy(root / name, staging)
-    project, _, _ = (root / "pyproject.toml").read_text(encoding="utf8").partition("\n[dep")
-    (staging / "pyproject.toml").write_text(project + PACKAGES, encoding="utf8")
+    settings = (root / "pyproject.toml").read_text(encoding="utf8")
+    project, _, _ = settings.partition("\n[dep")
+    settings = project + PACKAGES
+    (staging / "pyproject.toml").write_text(settings, encoding="utf8")
     target.mkdir(parents=True, exist_ok=True)
     build = f"from setuptools.build_meta import build_wheel; print(build_wheel({str(target)!r}))"
     command = [sys.executable, "-c", build]
     done = subprocess.run(command, cwd=staging, capture_output=True, text=True)
     if done.returncode:
-        raise PressError(f"the wheel of the book did not build: {done.stderr.strip()[-600:]}")
-    return target / done.stdout.splitlines()[-1]
+        reason = done.stderr[-600:]
+        raise PressError(f"the wheel of the book did not build: {reason}")
+    name = done.stdout.splitlines()[-1]
+    return target / name
 
 
 def places(repository: str, branch: str, this: Edition, name: str) -> dict[str, str]:
@@ -90,7 +94,8 @@ def places(repository: str, branch: str, this: Edition, name: str) -> dict[str, 
     Colab opens the copy with the first cell, which lies where the site is published; Binder builds
     what `.binder` says, at the version of this edition.
     """
-    _, on_github, path = repository.rstrip("/").partition("github.com/")
+    address = repository.rstrip("/")
+    _, on_github, path = address.partition("github.com/")
     if not on_github:
         return {}
     notebook = f"notebooks/{name}.ipynb"

@@ -10,6 +10,7 @@ import sys
 
 COLUMNS = 88
 FORMAT = ["-m", "ruff", "format", "--isolated", f"--line-length={COLUMNS}"]
+EMPTY = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
 UNFORMATTED = re.compile(r" *# fmt: (skip|off|on)$", re.MULTILINE)
 LONG = rf"(?=.{{{COLUMNS + 1}}})"  # where a line is too long
 COMMENT = re.compile(rf"^{LONG}( *)# (.*)$", re.MULTILINE)
@@ -24,9 +25,11 @@ def narrow(notebook: dict) -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells = []
     for cell in code:
-        source = UNFORMATTED.sub("", "".join(cell["source"]))
+        source = "".join(cell["source"])
+        source = UNFORMATTED.sub("", source)
         cells.append(cell | {"outputs": [], "source": source})
-    text = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})
+    bare = EMPTY | {"cells": cells}
+    text = json.dumps(bare)
     command = [sys.executable, *FORMAT, "--stdin-filename=chapter.ipynb", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     if done.returncode:
@@ -40,8 +43,13 @@ def narrow(notebook: dict) -> None:
 def shorter_comment(found: re.Match) -> str:
     """A line that is all comment, as several."""
     indent, text = found.groups()
-    lines = pieces(text, COLUMNS - len(indent) - 2)
-    return "\n".join(f"{indent}# {line.rstrip()}" for line in lines)
+    begin = f"{indent}# "
+    room = COLUMNS - len(begin)
+    lines = []
+    for piece in pieces(text, room):
+        line = begin + piece.rstrip()
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def shorter_text(found: re.Match) -> str:
@@ -50,8 +58,9 @@ def shorter_text(found: re.Match) -> str:
     room = COLUMNS - len(indent) - len(keyword) - len(end) - 3
     lines = []
     for piece in pieces(text, room):
-        prefix = "f" if formatted and "{" in piece else ""
-        lines.append(f'{indent}{prefix}"{piece}"')
+        prefix = formatted if "{" in piece else ""
+        line = f'{indent}{prefix}"{piece}"'
+        lines.append(line)
     lines[0] = lines[0].replace(indent, indent + keyword, 1)
     return "\n".join(lines) + end
 

@@ -7,11 +7,11 @@ become links inside the file.
 import os
 import re
 import shutil
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from press.edition import Edition
+from press.layout import fill, markup
 from press.runner import PressError
 
 ARTICLE = re.compile(r'<article class="bd-article">(.*)</article>', re.DOTALL)
@@ -21,30 +21,36 @@ MATHS = re.compile(
     r"<script[^>]*mathjax.*?</script>|<script>window\.MathJax.*?</script>", re.DOTALL
 )
 FOLDED = re.compile(r'<details class="admonition hide above-input">.*?</details>', re.DOTALL)
+FIRST = re.compile(r'url=([^"]+)"')
 NEXT = re.compile(r'<link rel="next" [^>]*href="([^"]+)"')
 PLACE = re.compile(r' id="([^"]+)"')
 ADDRESS = re.compile(r' (href|src)="([^"]+)"')
 ELSEWHERE = ("http:", "https:", "mailto:", "data:")
-SHEET = """<style>
-@page { size: A4; margin: 18mm 16mm; }
-html { color-scheme: light; } body { background: #fff; }
-article.bd-article { break-before: page; padding: 0; max-width: none; }
-article.bd-article:first-of-type { break-before: auto; }
-.title-page { height: 230mm; display: flex; flex-direction: column; justify-content: center; }
-.headerlink, .copybtn, .prev-next-footer { display: none; }
-</style>"""
 
 
 def pages_of(html: Path) -> list[str]:
     """Names of the site's pages in the order of reading, from its first one on."""
-    first = re.search(r'url=([^"]+)"', (html / "index.html").read_text(encoding="utf8"))[1]
-    names = [first]
-    while True:
-        follows = NEXT.search((html / names[-1]).read_text(encoding="utf8"))
-        if follows is None:
-            return names
-        path = (html / names[-1]).parent / follows[1]
-        names.append(path.resolve().relative_to(html.resolve()).as_posix())
+    index = read(html / "index.html")
+    name = FIRST.search(index)[1]
+    names = [name]
+    while follows := NEXT.search(read(html / name)):
+        name = inside(html, name, follows[1])
+        names.append(name)
+    return names
+
+
+def read(path: Path) -> str:
+    """The text of a page."""
+    return path.read_text(encoding="utf8")
+
+
+def inside(html: Path, page: str, address: str) -> str:
+    """The name, below the site, of what an address on a page leads to."""
+    file = html / page
+    if address:
+        file = file.parent / address
+    name = os.path.relpath(file, html)
+    return Path(name).as_posix()
 
 
 def place(page: str, identity: str = "") -> str:
@@ -55,8 +61,10 @@ def place(page: str, identity: str = "") -> str:
 
 def article_of(html: Path, page: str, pages: list[str]) -> str:
     """The article of a page with ids and addresses as they are in the whole book."""
-    text = (html / page).read_text(encoding="utf8")
-    body = FOLDED.sub("", SCRIPT.sub("", ARTICLE.search(text)[1]))
+    text = read(html / page)
+    article = ARTICLE.search(text)[1]
+    still = SCRIPT.sub("", article)
+    body = FOLDED.sub("", still)
     body = PLACE.sub(lambda found: f' id="{place(page, found[1])}"', body)
 
     def moved(found: re.Match) -> str:
@@ -64,32 +72,33 @@ def article_of(html: Path, page: str, pages: list[str]) -> str:
         if address.startswith(ELSEWHERE):
             return found[0]
         path, _, fragment = address.partition("#")
-        file = (html / page).parent / path if path else html / page
-        name = Path(os.path.relpath(file, html)).as_posix()
+        name = inside(html, page, path)
         if name in pages:
             return f' {key}="#{place(name, fragment)}"'
         return f' {key}="{quote(name)}"'
 
-    return f'<article class="bd-article" id="{place(page)}">{ADDRESS.sub(moved, body)}</article>'
+    body = ADDRESS.sub(moved, body)
+    return f'<article class="bd-article" id="{place(page)}">{body}</article>'
 
 
 def whole_book(html: Path, this: Edition) -> str:
     """HTML of the whole book, to lie in the folder of the site."""
     pages = pages_of(html)
-    first = (html / pages[0]).read_text(encoding="utf8")
-    head = HEAD.search(first)[1]
-    maths = "".join(MATHS.findall(head))
-    head = SCRIPT.sub("", head) + maths
-    up = "../" * pages[0].count("/")
-    head = head.replace(f'"{up}_static/', '"_static/')
-    title = f"<h1>{escape(this.title)}</h1>"
-    words = f"<p>{escape(', '.join(this.authors))}</p><p>Version {this.version}, {this.date}</p>"
-    front = f'<div class="title-page">{title}{words}</div>'
-    articles = "\n".join(article_of(html, page, pages) for page in pages)
-    return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light" data-content_root="./">'
-        f"<head>{head}{SHEET}</head><body><main>{front}{articles}</main></body></html>"
-    )
+    head = head_of(html, pages[0])
+    articles = [article_of(html, page, pages) for page in pages]
+    body = "\n".join(articles)
+    return fill("book", this=this, head=markup(head), articles=markup(body))
+
+
+def head_of(html: Path, page: str) -> str:
+    """The head of a page for a file in the site's root: its style sheets and MathJax."""
+    text = read(html / page)
+    head = HEAD.search(text)[1]
+    maths = MATHS.findall(head)
+    styles = SCRIPT.sub("", head)
+    up = "../" * page.count("/")
+    whole = "".join([styles, *maths])
+    return whole.replace(f'"{up}_static/', '"_static/')
 
 
 def chromium(playwright) -> str:
@@ -108,7 +117,8 @@ def print_book(html: Path, target: Path, this: Edition) -> Path:
     from playwright.sync_api import sync_playwright
 
     page_file = html / "whole-book.html"
-    page_file.write_text(whole_book(html, this), encoding="utf8")
+    text = whole_book(html, this)
+    page_file.write_text(text, encoding="utf8")
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(

@@ -1,6 +1,7 @@
 """What the search finds: each section of the book, with its text, as a script for its page."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,10 @@ from typing import NamedTuple
 from docutils import nodes
 
 SCRIPT = "searchsections.js"
-SCRIPTS = (SCRIPT, "_static/search.js")  # deferred, so that they come after Sphinx's own
+SCRIPTS = f"""
+<script defer src="{SCRIPT}"></script>
+<script defer src="_static/search.js"></script>
+"""  # deferred, so that they come after Sphinx's own
 WORDS = (nodes.paragraph, nodes.caption, nodes.rubric)
 
 
@@ -24,30 +28,34 @@ class Section(NamedTuple):
 def note_sections(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Keep the sections of a page; load the search on its page (Sphinx `html-page-context`)."""
     if pagename == "search":
-        tags = "".join(f'\n<script defer src="{name}"></script>' for name in SCRIPTS)
-        context["metatags"] = context.get("metatags", "") + tags
+        context["metatags"] += SCRIPTS
     if doctree is not None:
-        app.book_sections = [*getattr(app, "book_sections", []), *sections_of(doctree, pagename)]
+        found = sections_of(doctree, pagename)
+        app.book_sections.extend(found)
 
 
 def sections_of(doctree: nodes.document, pagename: str) -> Iterator[Section]:
     """Sections and entries of a page in their order, each with the text that is its own."""
     page = ""
-    texts: dict[str, list[str]] = {}
-    titles: dict[str, str] = {}
+    texts = defaultdict(list)
+    titles = {}
     for node in doctree.findall(nodes.Element):
         if isinstance(node, nodes.title) and isinstance(node.parent, nodes.section):
             place = node.parent["ids"][0]
-            titles[place] = node.astext()
-            page = page or node.astext()
+            title = node.astext()
+            titles[place] = title
+            page = page or title
         elif isinstance(node, nodes.term) and node["ids"]:
-            titles[node["ids"][0]] = node.astext()
+            place = node["ids"][0]
+            titles[place] = node.astext()
         elif isinstance(node, WORDS):
-            text = " ".join(node.astext().split())
-            texts.setdefault(place_of(node), []).append(text)
+            words = node.astext().split()
+            place = place_of(node)
+            texts[place] += words
     for place, title in titles.items():
-        text = " ".join(texts.get(place, []))
-        yield Section(f"{pagename}.html#{place}", page, title, text)
+        text = " ".join(texts[place])
+        address = f"{pagename}.html#{place}"
+        yield Section(address, page, title, text)
 
 
 def place_of(node: nodes.Node) -> str:
@@ -55,9 +63,9 @@ def place_of(node: nodes.Node) -> str:
     while node.parent is not None:
         node = node.parent
         if isinstance(node, nodes.definition_list_item):
-            terms = [*node.findall(nodes.term)]
-            if terms and terms[0]["ids"]:
-                return terms[0]["ids"][0]
+            term = node.next_node(nodes.term)
+            if term["ids"]:
+                return term["ids"][0]
         if isinstance(node, nodes.section):
             return node["ids"][0]
     return ""
@@ -65,6 +73,6 @@ def place_of(node: nodes.Node) -> str:
 
 def write_sections(app) -> None:
     """Write the script with all sections of the book."""
-    rows = json.dumps(getattr(app, "book_sections", []), ensure_ascii=False)
+    rows = json.dumps(app.book_sections, ensure_ascii=False)
     path = Path(app.outdir, SCRIPT)
     path.write_text(f"const book_sections = {rows};\n", encoding="utf8")

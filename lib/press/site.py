@@ -53,7 +53,7 @@ COLOR = re.compile(r"\x1b\[[\d;]*m")
 # Hidden and compiled files, backups, and what file managers leave.
 SKIPPED = re.compile(r"/\.|\.pyc$|~$|/(Icon\r|Thumbs\.db|desktop\.ini)$")
 LIBRARY = Path(__file__).resolve().parents[1]
-CODE = ("press/*.py", "sublearn/explorers/**/*")  # below the library
+CODE = ("press/*.py", "press/html/*", "sublearn/explorers/**/*")  # below the library
 SOURCES = (  # below the project
     "_config.yml",
     "_toc.yml",
@@ -165,6 +165,7 @@ def setup(app) -> None:
     app.add_directive("explorer", ExplorerDirective)
     app.add_directive("schematic", SchematicDirective)
     app.add_directive("scorecard", ScorecardDirective)
+    app.book_sections = []  # what the search finds, filled page by page
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
     app.connect("doctree-read", name_cells)

@@ -21,16 +21,20 @@ def draw(path: Path) -> None:
     from sublearn.explorers.widgets import RECORDED
     from sublearn.nets import data
 
-    run = json.loads(RECORDED.read_text(encoding="utf8"))
+    recorded = RECORDED.read_text(encoding="utf8")
+    run = json.loads(recorded)
     figure = Figure(figsize=(12, 6.3), dpi=100, facecolor=PAPER)
     figure.text(0.05, 0.83, TITLE, size=48, weight="bold", color=INK)
     for row, line in enumerate(LINES):
-        figure.text(0.05, 0.7 - 0.085 * row, line, size=25, color=INK)
+        height = 0.7 - 0.085 * row
+        figure.text(0.05, height, line, size=25, color=INK)
     noise = figure.add_axes((0.05, 0.08, 0.17, 0.3))
-    tile(noise, np.array(run["tile"]["input"]))
+    shown = run["tile"]["input"]
+    tile(noise, np.array(shown))
     numbers = figure.add_axes((0.27, 0.08, 0.14, 0.3))
     values = run["tile"]["teacher"]
-    numbers.barh(range(len(values)), values, color=AUX)
+    rows = np.arange(len(values))
+    numbers.barh(rows, values, color=AUX)
     numbers.axvline(0, color=INK, lw=1)
     numbers.set_axis_off()
     images = data.load("digits")
@@ -39,7 +43,8 @@ def draw(path: Path) -> None:
     for digit, said in enumerate(run["student"]["predictions"]):
         left = 0.46 + 0.052 * digit
         ax = figure.add_axes((left, 0.22, 0.046, 0.09))
-        tile(ax, 2 * pixels[np.argmax(labels == digit)] / images.top - 1)
+        first = np.argmax(labels == digit)
+        tile(ax, 2 * pixels[first] / images.top - 1)
         color = STUDENT if said == digit else "0.5"
         figure.text(left + 0.023, 0.12, str(said), size=26, ha="center", color=color)
     figure.savefig(path, format="png", metadata={"Software": None})

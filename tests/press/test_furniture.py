@@ -301,12 +301,15 @@ def copy_of(svg):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_under_a_figure_and_a_table_stand_data_and_code(tmp_path, drawn, kept):
+    chapter = furniture.Chapter(Project(tmp_path, "smoke"), "02_a", "../")
+    tables = chapter.project.results("02_a").with_suffix("")
+    tables.mkdir(parents=True)
     if kept:
         for stem in ("one", "two"):
-            (tmp_path / f"{stem}.csv").write_text("a\n1\n")
+            (tables / f"{stem}.csv").write_text("a\n1\n")
     copy = copy_of(drawn)
-    body = furniture.with_figure_lines(PAGE, furniture.figures_of(copy), tmp_path, "../", "02_a")
-    body = furniture.with_table_lines(body, tmp_path, "../", "02_a")
+    body = furniture.with_figure_lines(PAGE, furniture.figures_of(copy), chapter)
+    body = furniture.with_table_lines(body, chapter)
     assert ("../downloads/02_a/one.csv" in body) == ("../downloads/02_a/two.csv" in body) == kept
     assert 'href="#cell-abc"' in body
     assert "--narrowest: " in body
@@ -332,7 +335,8 @@ def test_addresses_in_the_whole_book(tmp_path):
     (tmp_path / "notebooks").mkdir()
     article = '<article class="bd-article"><h1 id="a">A</h1>{}</article>'
     inside = (
-        '<a href="#a">up</a><a href="../intro.html">in</a><a href="../intro.html#a">there</a><img src="../_images/x.svg">'
+        '<a href="#a">up</a><a href="../intro.html">in</a><a href="../intro.html#a">there</a>'
+        '<img src="../_images/x.svg">'
         '<a href="https://example.org">out</a><details class="admonition hide above-input"><p>x</p></details>'
     )
     (tmp_path / "notebooks/one.html").write_text(article.format(inside))

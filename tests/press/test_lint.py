@@ -7,7 +7,8 @@ from press.checks import has_finding, problems
 OUTPUT = "<div class='cell'>{}</div>"
 FIGURE = (
     '<figure id="fig-a"><img alt="A line that rises slowly" src="a.svg"><figcaption><p><span class="caption-number">'
-    'Figure 1 </span><span class="caption-text">{}</span><a class="headerlink" href="#fig-a">#</a></p></figcaption></figure>'
+    'Figure 1 </span><span class="caption-text">{}</span><a class="headerlink" href="#fig-a">#</a></p>'
+    "</figcaption></figure>"
 )
 
 

@@ -14,6 +14,7 @@ from press.runner import Project
 from visit import Visit
 
 ROOT = Project().root
+SHEETS = re.compile(r'<figure [^>]*id="([^"]+)">\s*<div class="sheet"><a [^>]*href="([^"]+)"')
 SLACK = 1.5  # pixels by which a label may leave its figure
 # Boxes of the texts of a figure, each with what it says, in the figure's own units.
 LABELS = """() => {
@@ -61,7 +62,7 @@ def overlaps(labels):
 def test_labels_of_figures_are_large_apart_and_whole(site, browser):
     found, names = [], {}
     for page in chapters(site):
-        for identity, source in re.findall(r'<figure [^>]*id="([^"]+)">\s*<div class="sheet"><a [^>]*href="([^"]+)"', page.read_text()):  # fmt: skip
+        for identity, source in SHEETS.findall(page.read_text()):
             names[(page.parent / source).resolve()] = f"{page.stem} {identity}"
     assert len(names) > 60
     window = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -248,7 +249,8 @@ def test_the_head_of_a_tall_table_stays(site, browser):
 
 @pytest.mark.book
 def test_equations_fit_or_scroll_on_a_phone_and_fit_on_paper(site, browser):
-    wide = "nodes => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX === 'visible').length"
+    wide = """nodes => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1 &&
+      getComputedStyle(node).overflowX === "visible").length"""
     for page in chapters(site):
         for width, media in ((390, "screen"), (700, "print")):
             visit = opened(site, browser, f"notebooks/{page.name}", width=width)
@@ -348,8 +350,9 @@ def test_the_whole_book_is_one_file(site, browser, tmp_path):
         articles = visit.page.locator("article.bd-article")
         assert articles.count() == len(pages)
         assert visit.page.locator("details.above-input").count() == 0
-        missing = visit.page.evaluate("""() => [...document.querySelectorAll('a[href^="#"]')].map((link) =>
-          decodeURIComponent(link.getAttribute("href").slice(1))).filter((name) => name && !document.getElementById(name))""")
+        missing = visit.page.evaluate("""() => [...document.querySelectorAll('a[href^="#"]')]
+          .map((link) => decodeURIComponent(link.getAttribute("href").slice(1)))
+          .filter((name) => name && !document.getElementById(name))""")
         assert not missing
         visit.page.emulate_media(media="print")
         breaks = articles.evaluate_all(
