@@ -36,6 +36,8 @@ FIGURE = re.compile(
 )
 TABLE = re.compile(r'<table id="T_(?P<stem>[^"]+)" class="dataframe">.*?</table>', re.DOTALL)
 TITLED = re.compile(r"<caption>(.*?)</caption>", re.DOTALL)
+# How the claim of a row of verdicts ends: with its id and its source.
+CLAIM = re.compile(r'_col0" class="data[^>]*>[^<]*\(([A-Z][\w-]*), [^<]*</td>')
 MARKUP = re.compile(r"<[^>]+>")
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 
@@ -260,11 +262,16 @@ def figure_html(found: re.Match, shown: Shown, chapter: Chapter) -> str:
 
 
 def with_table_lines(body: str, chapter: Chapter) -> str:
-    """A page with a link to the file below each table that was kept as one."""
+    """A page with the file below each table, and tables of claims folded behind their strips."""
+    from press.scoreboard import forest  # 2 s of imports
 
     def line(found: re.Match) -> str:
         data = chapter.data(found["stem"])
         table = markup(found[0])
+        names = CLAIM.findall(table)
+        if names and ">verdict</th>" in table:
+            strips = forest(chapter.project, names)
+            return fill("claims", strips=markup(strips), table=table, data=data)
         return fill("table", table=table, data=data) if data else table
 
     return TABLE.sub(line, body)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -100,6 +101,29 @@ def page(project: Project) -> str:
         line = row(claim, chapters, place)
         parts.append(line)
     parts += ["</tbody></table></div>", download(table), "</div>", f"<script>{SCRIPT}</script>"]
+    return "\n".join(parts)
+
+
+@cache
+def finished(project: Project) -> pd.DataFrame:
+    """The scorecard of both kinds of runs, by claim, made once a build."""
+    table = joined(project)
+    return table.set_index("id", drop=False)
+
+
+def forest(project: Project, names: list[str]) -> str:
+    """HTML of the claims of these ids: verdicts in words and color, published and ours as strips.
+
+    Claims that the scorecard does not know are left out.
+    """
+    table = finished(project)
+    parts = [heading()]
+    for claim in table.loc[table.index.isin(names)].itertuples():
+        source = f"{claim.id}, {claim.source}"
+        claimed = f'{escape(claim.claim)}<span class="small">{escape(source)}</span>'
+        cells = "".join(f"<td>{cell}</td>" for cell in (claimed, verdicts(claim), strip(claim)))
+        parts.append(f"<tr>{cells}</tr>")
+    parts.append("</tbody></table></div>")
     return "\n".join(parts)
 
 
