@@ -37,7 +37,7 @@ FIGURE = re.compile(
 TABLE = re.compile(r'<table id="T_(?P<stem>[^"]+)" class="dataframe">.*?</table>', re.DOTALL)
 TITLED = re.compile(r"<caption>(.*?)</caption>", re.DOTALL)
 # How the claim of a row of verdicts ends: with its id and its source.
-CLAIM = re.compile(r'_col0" class="data[^>]*>[^<]*\(([A-Z][\w-]*), [^<]*</td>')
+CLAIM = re.compile(r'_col0" class="data[^>]*>[^<]*\(([A-Za-z][\w-]*), [^<]*</td>')
 MARKUP = re.compile(r"<[^>]+>")
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import yaml
 
@@ -314,6 +315,21 @@ def test_under_a_figure_and_a_table_stand_data_and_code(tmp_path, drawn, kept):
     assert 'href="#cell-abc"' in body
     assert "--narrowest: " in body
     assert furniture.tables_of(copy) == {"two": "Two."}
+
+
+def test_claims_are_strips_with_their_table_folded_behind(tmp_path):
+    claims = pd.read_csv(ROOT / "book/reference/claims.csv").query("chapter == 3").head(3)
+    said = claims.claim + " (" + claims.id + ", " + claims.source + ")"
+    table = pd.DataFrame({"claim": said, "verdict": "undecided"}).style.hide(axis="index")
+    html = table.to_html(table_uuid="three", table_attributes='class="dataframe"')
+    chapter = furniture.Chapter(Project(profile="smoke"), "03_strength", "../")
+    body = furniture.with_table_lines(html, chapter)
+    assert body.count('<span class="verdict"') == 3
+    assert (
+        body.index('class="scorecard-table"') < body.index("<details") < body.index('id="T_three"')
+    )
+    for name in claims.id:
+        assert f'<span class="small">{name}, ' in body
 
 
 def test_archives_repeat(tmp_path):
