@@ -27,6 +27,7 @@ class Section(NamedTuple):
 
 def note_sections(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Keep the sections of a page; load the search on its page (Sphinx `html-page-context`)."""
+    context.setdefault("metatags", "")
     if pagename == "search":
         context["metatags"] += SCRIPTS
     if doctree is not None:

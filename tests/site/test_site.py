@@ -104,6 +104,7 @@ def project(tmp_path):
     cell = {
         "cell_type": "code",
         "metadata": {},
+        "source": "",
         "outputs": [{"output_type": "stream", "text": "42"}],
     }
     copy.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}}, cell]}))
