@@ -29,7 +29,7 @@ CAPTION = re.compile(
 )
 MARKUP = re.compile(r"<[^>]+>")
 ASKS = re.compile(r"(What|Whether|Which|Where|Why|How)\b")
-ANSWERS = re.compile(r"\b(depends?|need not|says?|decides?|stays open|matters?|differs?|is|are)\b")
+ANSWERS = re.compile(r"\b(depends?|need not|says?|decides?|stays open|differs?)\b")
 
 
 class Page(HTMLParser):
