@@ -10,7 +10,7 @@ LOADER = jinja2.FileSystemLoader(FOLDER)
 TEMPLATES = jinja2.Environment(loader=LOADER, autoescape=True)
 
 
-def fill(name: str, **values: object) -> str:
+def fill(name: str, /, **values: object) -> str:
     """The template of this name with its places filled; text is escaped, `Markup` is not."""
     template = TEMPLATES.get_template(f"{name}.html")
     return template.render(values)
