@@ -30,8 +30,9 @@
     if (at < 0) at = Math.min(...words.map((word) => low.indexOf(word)).filter((place) => place >= 0));
     if (!Number.isFinite(at)) at = 0;
     const from = at <= AROUND ? 0 : text.indexOf(" ", at - AROUND) + 1;
-    const piece = text.slice(from, at + AROUND);
-    return `${from ? "… " : ""}${piece}${at + AROUND < text.length ? " …" : ""}`;
+    const last = text.lastIndexOf(" ", at + AROUND),
+      to = at + AROUND < text.length && last > at ? last : text.length;
+    return `${from ? "… " : ""}${text.slice(from, to)}${to < text.length ? " …" : ""}`;
   }
 
   // Text with the words marked, as nodes: nothing of the query is read as HTML.

@@ -21,6 +21,7 @@ from press.launch import places
 from press.layout import fill, markup
 from press.pictures import extent, is_map
 from press.runner import CHAPTERS, Project
+from press.sections import MARKUP, plain
 from sublearn.core import store
 
 PACE = 200  # words a minute
@@ -38,7 +39,6 @@ TABLE = re.compile(r'<table id="T_(?P<stem>[^"]+)" class="dataframe">.*?</table>
 TITLED = re.compile(r"<caption>(.*?)</caption>", re.DOTALL)
 # How the claim of a row of verdicts ends: with its id and its source.
 CLAIM = re.compile(r'_col0" class="data[^>]*>[^<]*\(([A-Za-z][\w-]*), [^<]*</td>')
-MARKUP = re.compile(r"<[^>]+>")
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 
 
@@ -164,7 +164,7 @@ def numbered_figures(app, name: str) -> Iterator[tuple[str, tuple, str]]:
         doctree = app.env.get_doctree(name)
         figure = doctree.ids[identity]
         caption = figure.next_node(nodes.caption)
-        text = caption.astext()
+        text = plain(caption)
         yield identity, number, first_sentence(text)
 
 
@@ -232,7 +232,7 @@ def described(doctree: nodes.document) -> str:
     paragraph = doctree.next_node(nodes.paragraph)
     if paragraph is None:
         return ""
-    text = paragraph.astext()
+    text = plain(paragraph)
     return textwrap.shorten(text, DESCRIBED, placeholder=" …")
 
 
@@ -308,7 +308,7 @@ def words_of(doctree: nodes.document) -> int:
     count = 0
     for kind in (nodes.paragraph, nodes.caption):
         for node in doctree.findall(kind):
-            words = node.astext().split()
+            words = plain(node).split()
             count += len(words)
     return count
 

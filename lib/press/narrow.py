@@ -1,4 +1,4 @@
-"""Code on a page in lines of at most 88 characters: none goes past the column's edge.
+"""Code on a page in lines of at most 80 characters, as many as the column has room for.
 
 The notebooks themselves have longer lines, and the downloads keep them.
 """
@@ -8,13 +8,17 @@ import re
 import subprocess
 import sys
 
-COLUMNS = 88
+COLUMNS = 80
 FORMAT = ["-m", "ruff", "format", "--isolated", f"--line-length={COLUMNS}"]
 EMPTY = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
 UNFORMATTED = re.compile(r" *# fmt: (skip|off|on)$", re.MULTILINE)
-LONG = rf"(?=.{{{COLUMNS + 1}}})"  # where a line is too long
-COMMENT = re.compile(rf"^{LONG}( *)# (.*)$", re.MULTILINE)
-TEXT = re.compile(rf"^{LONG}( *)(\w+=)?(f?)\"([^\"\n\\]*)\"([,)]*)$", re.MULTILINE)
+TOO_LONG = re.compile(rf"^.{{{COLUMNS + 1},}}$", re.MULTILINE)
+COMMENT = re.compile(rf"^(?=.{{{COLUMNS + 1}}})( *)# (.*)$", re.MULTILINE)
+QUOTED = re.compile(r'(f?)"([^"\n\\]*)"')
+LINE = r'f?"[^"\n\\]*"'
+TEXT = re.compile(
+    rf"^(?P<indent> *)(?P<keyword>\w+=)?{LINE}(?:\n *{LINE})*(?P<end>[,)]*)$", re.MULTILINE
+)
 
 
 def narrow(notebook: dict) -> None:
@@ -53,15 +57,18 @@ def shorter_comment(found: re.Match) -> str:
 
 
 def shorter_text(found: re.Match) -> str:
-    """A line that is all text in quotes, as several, which Python joins again."""
-    indent, keyword, formatted, text, end = found.groups(default="")
-    room = COLUMNS - len(indent) - len(keyword) - len(end) - 3
+    """Lines that are all text in quotes, which Python joins, filled anew; braces only in f-texts."""
+    texts = QUOTED.findall(found[0])
+    if not TOO_LONG.search(found[0]) or any(not mark and "{" in text for mark, text in texts):
+        return found[0]
+    indent, keyword, end = found.group("indent", "keyword", "end")
+    begin = indent + (keyword or "")
+    whole = "".join(text for _, text in texts)
     lines = []
-    for piece in pieces(text, room):
-        prefix = formatted if "{" in piece else ""
-        line = f'{indent}{prefix}"{piece}"'
-        lines.append(line)
-    lines[0] = lines[0].replace(indent, indent + keyword, 1)
+    for piece in pieces(whole, COLUMNS - len(begin) - len(end) - 3):
+        prefix = "f" if "{" in piece else ""
+        lines.append(f'{begin}{prefix}"{piece}"')
+        begin = indent
     return "\n".join(lines) + end
 
 

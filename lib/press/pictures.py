@@ -8,7 +8,7 @@ import colorsys
 import re
 from typing import NamedTuple
 
-PAPER = "#14181e"  # the dark page
+PAPER = "#121212"  # the dark page
 CONTRAST = 4.5  # of a color with the dark page, at least
 SMALLEST = 8.0  # height of letters on a phone, in pixels
 PIXELS = 4 / 3  # in a point

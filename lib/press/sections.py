@@ -1,8 +1,10 @@
 """What the search finds: each section of the book, with its text, as a script for its page."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ SCRIPTS = f"""
 <script defer src="{SCRIPT}"></script>
 <script defer src="_static/search.js"></script>
 """  # deferred, so that they come after Sphinx's own
+MARKUP = re.compile(r"<[^>]+>")
 WORDS = (nodes.paragraph, nodes.caption, nodes.rubric)
 
 
@@ -50,13 +53,23 @@ def sections_of(doctree: nodes.document, pagename: str) -> Iterator[Section]:
             place = node["ids"][0]
             titles[place] = node.astext()
         elif isinstance(node, WORDS):
-            words = node.astext().split()
             place = place_of(node)
-            texts[place] += words
+            texts[place].append(plain(node))
     for place, title in titles.items():
         text = " ".join(texts[place])
         address = f"{pagename}.html#{place}"
         yield Section(address, page, title, text)
+
+
+def plain(node: nodes.Node) -> str:
+    """The words of a node on one line, without the tags of links that are HTML already."""
+    parts = []
+    for text in node.findall(nodes.Text):
+        words = text.astext()
+        if isinstance(text.parent, nodes.raw):
+            words = unescape(MARKUP.sub("", words))
+        parts.append(words)
+    return " ".join("".join(parts).split())
 
 
 def place_of(node: nodes.Node) -> str:
