@@ -252,7 +252,7 @@ def test_code_is_narrow_and_means_the_same():
             assert "del " in old or ast.dump(ast.parse(old)) == ast.dump(ast.parse(new))
             beyond += sum(len(line) > narrow.COLUMNS for line in new.splitlines())
     assert (
-        beyond <= 20
+        beyond <= 25
     )  # lists of words in quotes that are split, docstrings: they go on in the next line
 
 
