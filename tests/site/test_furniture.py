@@ -15,7 +15,7 @@ from visit import Visit
 
 ROOT = Project().root
 SHEETS = re.compile(r'<figure [^>]*id="([^"]+)">\s*<div class="sheet"><a [^>]*href="([^"]+)"')
-# Chapter 13 is drawn for a pretrained model. In the smoke book a tiny one takes its place, whose values nearly coincide.
+# Chapter 13 is drawn for a pretrained model. The smoke book has a tiny one instead, whose values nearly coincide.
 COINCIDE = {"13_pretrained_llama fig-real-strength", "13_pretrained_llama fig-real-cuts"}
 SLACK = 1.5  # pixels by which a label may leave its figure
 # Boxes of the texts of a figure, each with what it says, in the figure's own units.
