@@ -5,7 +5,7 @@
   if (typeof Search === "undefined" || typeof book_sections === "undefined") return;
   const AROUND = 110, // letters before and after a hit
     MOST = 60; // hits shown
-  const plain = (text) => text.toLowerCase().normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
+  const plain = (text) => text.toLowerCase();
 
   function wordsOf(query) {
     const phrase = /^\s*"(.*)"\s*$/.exec(query);

@@ -131,9 +131,12 @@ def test_a_downloaded_notebook_runs_where_the_book_is_not(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     (place,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (place / "others.pth").write_text(
-        sysconfig.get_path("purelib") + "\n"
-    )  # a path alone: no editable install
+    others = tmp_path / "others"
+    others.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "subliminal" not in path.name:  # pip must not find the editable install
+            (others / path.name).symlink_to(path)
+    (place / "others.pth").write_text(f"{others}\n")
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))
     }
