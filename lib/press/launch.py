@@ -99,7 +99,9 @@ def places(repository: str, branch: str, this: Edition, name: str) -> dict[str, 
     if not on_github:
         return {}
     notebook = f"notebooks/{name}.ipynb"
+    copy = f"{path}/blob/{branch}/_sources/{notebook}"
+    tree = f"{path}/v{this.release}?urlpath=lab/tree/{notebook}"
     return {
-        "Colab": f"https://colab.research.google.com/github/{path}/blob/{branch}/_sources/{notebook}",
-        "Binder": f"https://mybinder.org/v2/gh/{path}/v{this.release}?urlpath=lab/tree/{notebook}",
+        "Colab": f"https://colab.research.google.com/github/{copy}",
+        "Binder": f"https://mybinder.org/v2/gh/{tree}",
     }

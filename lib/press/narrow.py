@@ -57,7 +57,7 @@ def shorter_comment(found: re.Match) -> str:
 
 
 def shorter_text(found: re.Match) -> str:
-    """Lines that are all text in quotes, which Python joins, filled anew; braces only in f-texts."""
+    """Lines that are all text in quotes, which Python joins, filled anew."""
     texts = QUOTED.findall(found[0])
     if not TOO_LONG.search(found[0]) or any(not mark and "{" in text for mark, text in texts):
         return found[0]

@@ -53,7 +53,7 @@ def on_dark(color: str) -> str:
     if color == "#ffffff":
         return PAPER
     if saturation < 0.1:
-        light = 1.02 - 0.92 * light
+        light = min(1, 1.02 - 0.92 * light)
         return hexadecimal(hue, light, saturation)
     while contrast(hexadecimal(hue, light, saturation), PAPER) < CONTRAST:
         light += 0.01
