@@ -270,7 +270,8 @@ def with_table_lines(body: str, chapter: Chapter) -> str:
         table = markup(found[0])
         names = CLAIM.findall(table)
         if names and ">verdict</th>" in table:
-            strips = forest(chapter.project, names)
+            label = f"Claims and verdicts, {found['stem']}"
+            strips = forest(chapter.project, names, label)
             return fill("claims", strips=markup(strips), table=table, data=data)
         return fill("table", table=table, data=data) if data else table
 

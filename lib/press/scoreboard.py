@@ -111,13 +111,13 @@ def finished(project: Project) -> pd.DataFrame:
     return table.set_index("id", drop=False)
 
 
-def forest(project: Project, names: list[str]) -> str:
+def forest(project: Project, names: list[str], label: str) -> str:
     """HTML of the claims of these ids: verdicts in words and color, published and ours as strips.
 
     Claims that the scorecard does not know are left out.
     """
     table = finished(project)
-    parts = [heading()]
+    parts = [heading(label)]
     for claim in table.loc[table.index.isin(names)].itertuples():
         source = f"{claim.id}, {claim.source}"
         claimed = f'{escape(claim.claim)}<span class="small">{escape(source)}</span>'
@@ -157,12 +157,12 @@ def filters(table: pd.DataFrame, chapters: dict[int, Chapter]) -> str:
     return f'<form hidden>{" ".join(boxes)} <output aria-live="polite"></output></form>'
 
 
-def heading() -> str:
-    """Beginning of the table."""
+def heading(label: str = "Claims and verdicts") -> str:
+    """Beginning of the table, with its name for screen readers."""
     columns = ("Claim", "Verdict", "Published and ours")
     cells = "".join(f'<th scope="col">{column}</th>' for column in columns)
     return (
-        '<div class="scorecard-table" tabindex="0" role="region" aria-label="Claims and verdicts">'
+        f'<div class="scorecard-table" tabindex="0" role="region" aria-label="{label}">'
         f"<table><thead><tr>{cells}</tr></thead><tbody>"
     )
 
