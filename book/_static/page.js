@@ -37,7 +37,8 @@ addEventListener("DOMContentLoaded", () => {
 
   // A link to a cell unfolds its code.
   const unfold = () => {
-    const place = location.hash.startsWith("#cell-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const place =
+      location.hash.startsWith("#cell-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const fold = place && place.querySelector("details.hide");
     if (fold) fold.open = true;
   };
@@ -79,7 +80,8 @@ addEventListener("DOMContentLoaded", () => {
           box.tabIndex = 0;
           box.setAttribute("role", "region");
           const title = box.querySelector("caption");
-          if (!box.hasAttribute("aria-label")) box.setAttribute("aria-label", title ? title.textContent : "Table");
+          if (!box.hasAttribute("aria-label"))
+            box.setAttribute("aria-label", title ? title.textContent : `Table ${hints.size}`);
         }
       }
       if (hints.has(box)) hints.get(box).hidden = !scrolls;

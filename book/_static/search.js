@@ -68,7 +68,9 @@
     count.className = "search-summary";
     count.setAttribute("role", "status");
     const noun = found.length === 1 ? "section" : "sections";
-    count.textContent = found.length ? `${found.length} ${noun} with “${query.trim()}”` : `Nothing with “${query.trim()}”`;
+    count.textContent = found.length
+      ? `${found.length} ${noun} with “${query.trim()}”`
+      : `Nothing with “${query.trim()}”`;
     if (found.length > MOST) count.textContent += `; the best ${MOST} are shown`;
     list.className = "search";
     for (const [, [address, page, title, text]] of found.slice(0, MOST)) {
