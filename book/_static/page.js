@@ -37,9 +37,8 @@ addEventListener("DOMContentLoaded", () => {
 
   // A link to a cell unfolds its code.
   const unfold = () => {
-    const place =
-      location.hash.startsWith("#cell-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const fold = place && place.querySelector("details.hide");
+    const name = location.hash.startsWith("#cell-") ? decodeURIComponent(location.hash.slice(1)) : "";
+    const fold = document.getElementById(name)?.querySelector("details.hide");
     if (fold) fold.open = true;
   };
   addEventListener("hashchange", unfold);
