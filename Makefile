@@ -8,6 +8,7 @@
 # make laboratory      the runs behind the laboratory's shaded band and its recorded run, minutes (needs node)
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 # make reference NAME=03         the runs that the verdicts rest on: many models, hours; book/reference/results keeps them
+# make pdf      the whole book as one PDF, from the same pages (needs a Chromium)     make setup   only set up
 # make diff A=FOLDER B=FOLDER    what moved between two folders of results, and which verdicts flipped
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
@@ -24,7 +25,7 @@ READY := .venv/ready-$(firstword $(shell pwd -P | cksum))
 OWN_KERNEL := JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1
 PRESS := $(BIN)/python -I -m press
 
-.PHONY: book smoke run why reference diff test lint lab serve bench clean browser pins readme bundle laboratory
+.PHONY: book smoke pdf setup run why reference diff test lint lab serve bench clean browser pins readme bundle laboratory
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -33,6 +34,11 @@ book: $(READY)
 smoke: JOBS = 2
 smoke: $(READY)
 	$(PRESS) book --profile smoke --jobs $(JOBS) $(ARGS)
+
+pdf: $(READY)
+	$(PRESS) pdf --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+
+setup: $(READY)
 
 run: $(READY)
 	$(PRESS) run --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -52,9 +58,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
-	$(BIN)/ruff check lib tests notebooks
+	$(BIN)/ruff check lib tests notebooks templates
 	$(BIN)/ruff format --check lib
-	$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb
+	$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb templates/*.ipynb
 	@if command -v npx >/dev/null; then npx --yes @biomejs/biome@2.6.8 check; \
 	  else echo "There is no npx: the JavaScript was not checked." >&2; fi
 

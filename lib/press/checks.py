@@ -1,5 +1,11 @@
-"""Checks of a built site that need no browser: links, outside hosts, alternative texts, sizes."""
+"""Checks of a built site that need no browser.
 
+Links, outside hosts, alternative texts and sizes; of chapters also what a kernel leaves on a page
+against its author's will, captions without a finding, and intervals of shares outside 0 to 1.
+"""
+
+import csv
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +14,22 @@ from urllib.parse import unquote, urlsplit
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 ADDRESSES = {"a": "href", "link": "href", "object": "data"}  # other tags have a `src`
 LARGEST = 1_000_000  # bytes of a page without its pictures
+SHARES = ("ceiling", "share", "AUC")  # units of values between 0 and 1, not of differences
+REWRITTEN = ("06_heads.html",)  # captions that ask, a bare value; to be emptied with them
+LEFT = {  # what no page of a chapter should hold, by its kind of output or as it looks
+    "warnings of a kernel": re.compile(r'<div class="output stderr\b'),
+    "a bare value": re.compile(r'<div class="output text_plain\b'),
+    "an error": re.compile(r'<div class="output traceback\b'),
+    "a path of a machine": re.compile(r"(?:/home|/root|/tmp|/Users|site-packages)/[\w.-]+"),
+    "the address of an object": re.compile(r"[\w.]+ at 0x[0-9a-f]+"),
+}
+SCRIPT = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
+CAPTION = re.compile(
+    r'<span class="caption-text">(.*?)</span>(?=<a class="headerlink|</p>)', re.DOTALL
+)
+MARKUP = re.compile(r"<[^>]+>")
+ASKS = re.compile(r"(What|Whether|Which|Where|Why|How)\b")
+ANSWERS = re.compile(r"\b(depends?|need not|says?|decides?|stays open|differs?)\b")
 
 
 class Page(HTMLParser):
@@ -18,7 +40,8 @@ class Page(HTMLParser):
         self.path = path
         self.tags: list[tuple[str, dict]] = []
         self.ids = set()
-        self.feed(path.read_text(encoding="utf8"))
+        self.text = path.read_text(encoding="utf8")
+        self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         """Keep a tag; called by the parser."""
@@ -42,6 +65,9 @@ def problems(html: Path) -> list[str]:
         name = path.relative_to(html)
         for fault in faults(page, pages):
             sentences.append(f"{name}: {fault}")
+    for path in sorted(html.glob("downloads/[0-9][0-9]_*.csv")):
+        for fault in share_faults(path):
+            sentences.append(f"{path.name}: {fault}")
     return sentences
 
 
@@ -50,6 +76,8 @@ def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
     size = page.path.stat().st_size
     if size > LARGEST:
         yield f"the page has {size:,} bytes; at most {LARGEST:,} are allowed"
+    if page.path.parent.name == "notebooks" and page.path.name not in REWRITTEN:
+        yield from chapter_faults(page)
     for tag, attributes in page.tags:
         address = attributes.get(ADDRESSES.get(tag, "src"))
         if tag == "img":
@@ -60,6 +88,42 @@ def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
             yield from link_faults(address, page, pages)
         else:
             yield from load_faults(address, page)
+
+
+def chapter_faults(page: Page) -> Iterator[str]:
+    """What a kernel left on a chapter's page, and captions that begin with no finding."""
+    shown = SCRIPT.sub("", page.text)
+    for what, look in LEFT.items():
+        for found in look.finditer(shown):
+            around = MARKUP.sub(" ", shown[found.start() : found.end() + 200])
+            words = " ".join(around.split())[:80]
+            yield f"it shows {what} ({words}); end the cell with `show`, `tabulate` or `record`"
+    for caption in CAPTION.findall(shown):
+        words = MARKUP.sub("", caption)
+        if not has_finding(words):
+            yield f"the caption “{words[:60]} …” asks and does not say what the figure shows"
+
+
+def has_finding(caption: str) -> bool:
+    """Whether a caption's first clause says something: a question alone does not.
+
+    Whether what it says is true, no test can tell.
+    """
+    clause = re.split(r"[:.] ", caption, maxsplit=1)[0]
+    asks = ASKS.match(clause)
+    return not asks or bool(ANSWERS.search(clause, asks.end()))
+
+
+def share_faults(path: Path) -> Iterator[str]:
+    """Recorded shares whose interval leaves 0 to 1."""
+    with path.open(encoding="utf8", newline="") as file:
+        for row in csv.DictReader(file):
+            ends = [float(row[key]) for key in ("low", "high") if row[key]]
+            if not ends or not row["unit"].startswith(SHARES):
+                continue
+            if not 0 <= min(ends) <= max(ends) <= 1:
+                what = f"the interval {ends} of {row['name']}, a {row['unit']},"
+                yield f"{what} leaves 0 to 1; use `share_interval`, or say that it is a change"
 
 
 def target(page: Page, address: str) -> Path:

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -103,6 +104,29 @@ def page(project: Project) -> str:
     return "\n".join(parts)
 
 
+@cache
+def finished(project: Project) -> pd.DataFrame:
+    """The scorecard of both kinds of runs, by claim, made once a build."""
+    table = joined(project)
+    return table.set_index("id", drop=False)
+
+
+def forest(project: Project, names: list[str], label: str) -> str:
+    """HTML of the claims of these ids: verdicts in words and color, published and ours as strips.
+
+    Claims that the scorecard does not know are left out.
+    """
+    table = finished(project)
+    parts = [heading(label)]
+    for claim in table.loc[table.index.isin(names)].itertuples():
+        source = f"{claim.id}, {claim.source}"
+        claimed = f'{escape(claim.claim)}<span class="small">{escape(source)}</span>'
+        cells = "".join(f"<td>{cell}</td>" for cell in (claimed, verdicts(claim), strip(claim)))
+        parts.append(f"<tr>{cells}</tr>")
+    parts.append("</tbody></table></div>")
+    return "\n".join(parts)
+
+
 def counts(table: pd.DataFrame) -> str:
     """How many claims of others, and how many predictions of this book, got which verdict."""
     own = table.source == scorecard.OWN
@@ -133,12 +157,12 @@ def filters(table: pd.DataFrame, chapters: dict[int, Chapter]) -> str:
     return f'<form hidden>{" ".join(boxes)} <output aria-live="polite"></output></form>'
 
 
-def heading() -> str:
-    """Beginning of the table."""
+def heading(label: str = "Claims and verdicts") -> str:
+    """Beginning of the table, with its name for screen readers."""
     columns = ("Claim", "Verdict", "Published and ours")
     cells = "".join(f'<th scope="col">{column}</th>' for column in columns)
     return (
-        '<div class="scorecard-table" tabindex="0" role="region" aria-label="Claims and verdicts">'
+        f'<div class="scorecard-table" tabindex="0" role="region" aria-label="{label}">'
         f"<table><thead><tr>{cells}</tr></thead><tbody>"
     )
 

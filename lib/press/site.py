@@ -29,9 +29,22 @@ from docutils.parsers.rst import Directive
 
 from press.checks import problems
 from press.diagrams import sketch
+from press.edition import edition
+from press.furniture import (
+    CiteDirective,
+    ContentsDirective,
+    fill_contents,
+    furnish,
+    put_downloads,
+)
+from press.launch import alone, first_cell, wheel
+from press.narrow import narrow
+from press.pdf import print_book
+from press.pictures import themed
 from press.reference import PROFILE, folder_of, keep, print_diff, staleness
 from press.runner import PressError, Project, plan, private_environment, profile_lock, run, tags
 from press.schematic import figure
+from press.sections import note_sections, write_sections
 from press.terms import link_terms
 from sublearn.core import store
 from sublearn.nets.data import DataCorrupt
@@ -42,16 +55,16 @@ COLOR = re.compile(r"\x1b\[[\d;]*m")
 # Hidden and compiled files, backups, and what file managers leave.
 SKIPPED = re.compile(r"/\.|\.pyc$|~$|/(Icon\r|Thumbs\.db|desktop\.ini)$")
 LIBRARY = Path(__file__).resolve().parents[1]
-CODE = (
-    "press/site.py",
-    "press/terms.py",
-    "press/checks.py",
-    "press/diagrams.py",
-    "press/schematic.py",
-    "press/scoreboard.py",
-    "sublearn/explorers/**/*",
-)  # below the library
-SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*")  # below the project
+CODE = ("press/*.py", "press/html/*", "sublearn/explorers/**/*")  # below the library
+SOURCES = (  # below the project
+    "_config.yml",
+    "_toc.yml",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "profiles.yml",
+    "book/**/*",
+    "notebooks/**/*",
+)
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 MATHJAX = (  # 2 MB of the packaged 24 MB
     "mathjax/tex-chtml.js",
@@ -108,6 +121,7 @@ def build_aside(project: Project) -> Path:
     command = [sys.executable, "-c", BUILD, "build", project.root, "--path-output", aside, *OPTIONS]
     environment = private_environment(project)
     environment["SUBLIMINAL_PROFILE"] = project.profile
+    environment["SOURCE_DATE_EPOCH"] = str(edition(project.root).seconds)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         errors = COLOR.sub("", done.stderr).strip()
@@ -124,7 +138,7 @@ def inputs_digest(project: Project) -> str:
     executed = f"_build/executed/{project.profile}/*"
     sources = file_digests(project.root, [*SOURCES, executed])
     code = file_digests(LIBRARY, CODE)
-    return store.digest(project.profile, sources, code)
+    return store.digest(project.profile, sources, code, edition(project.root))
 
 
 def file_digests(root: Path, patterns: list[str] | tuple[str, ...]) -> dict[str, str]:
@@ -145,13 +159,22 @@ def setup(app) -> None:
     """Register with Sphinx."""
     profile = os.environ.get("SUBLIMINAL_PROFILE", "laptop")
     app.add_config_value("executed_profile", profile, "env")
+    app.add_config_value("book_repository", "", "html")  # its address; empty: no link leads there
+    app.add_config_value("book_pages_branch", "gh-pages", "html")  # where the site is published
+    app.add_config_value("book_site", "", "html")  # the address of the published site
+    app.add_directive("cite-box", CiteDirective)
+    app.add_directive("contents-lists", ContentsDirective)
     app.add_directive("explorer", ExplorerDirective)
     app.add_directive("schematic", SchematicDirective)
     app.add_directive("scorecard", ScorecardDirective)
+    app.book_sections = []  # what the search finds, filled page by page
     app.connect("source-read", swap)
     app.connect("doctree-read", note_glue)
     app.connect("doctree-read", name_cells)
     app.connect("doctree-resolved", link_terms)
+    app.connect("doctree-resolved", fill_contents)
+    app.connect("html-page-context", note_sections)
+    app.connect("html-page-context", furnish)
     app.connect("html-page-context", mend)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", finish, priority=100)  # before the toc's own index.html
@@ -196,6 +219,7 @@ def with_staleness(project: Project, name: str, notebook: dict) -> str:
         note = f":::{{note}}\n{sentence}\n:::"
         cell = {"cell_type": "markdown", "id": "reference-note", "metadata": {}, "source": note}
         notebook["cells"].append(cell)
+    narrow(notebook)
     return json.dumps(notebook)
 
 
@@ -329,12 +353,14 @@ def add_script(app, pagename: str, templatename: str, context: dict, doctree) ->
 
 
 def finish(app, exception) -> None:
-    """Add what MathJax needs and an index page that leads to the first one; drop the icons' script.
+    """Add what MathJax needs, downloads, the search's sections, and an index page that leads on.
 
-    The theme brings its icons twice: as fonts, in its style sheet, and as a script of 1.5 MB.
+    The theme brings its icons twice: as fonts, in its style sheet, and as a script of 1.5 MB, which
+    is dropped.
     """
     if exception is not None or app.builder.name != "html":
         return
+    add_files(app)
     static = Path(app.outdir, "_static")
     package = importlib.util.find_spec("sphinx-mathjax-offline")
     packaged = Path(package.origin).parent / "static"
@@ -349,6 +375,28 @@ def finish(app, exception) -> None:
     Path(app.outdir, "index.html").write_text(text, encoding="utf8")
 
 
+def add_files(app) -> None:
+    """Put beside the pages what a reader may take along, and let the figures follow the theme."""
+    from press import social  # draws
+
+    html = Path(app.outdir)
+    project = project_of(app)
+    put_downloads(project, html)
+    this = edition(project.root)
+    cell = first_cell(this, app.config.book_site)
+    for path in sorted((html / "_sources/notebooks").glob("*.ipynb")):
+        text = alone(path.read_text(encoding="utf8"), cell)
+        path.write_text(text, encoding="utf8")
+    for path in sorted((html / "_images").glob("*.svg")):
+        svg = themed(path.read_text(encoding="utf8"))
+        path.write_text(svg, encoding="utf8")
+    social.draw(html / "_static/social.png")
+    write_sections(app)
+    staging = project.private("staging") / "wheel"
+    shutil.rmtree(staging, ignore_errors=True)
+    wheel(project.root, staging, html / "downloads")
+
+
 # ---------------------------------------------------------------- the command line
 
 
@@ -358,9 +406,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     commands = (
         "run all and build the site, only run, say what changed since each notebook ran, make the "
-        "reference results that git keeps, or compare two folders of results"
+        "reference results that git keeps, compare two folders of results, or print the book"
     )
-    add("command", choices=("book", "run", "why", "reference", "diff"), help=commands)
+    choices = ("book", "run", "why", "reference", "diff", "pdf")
+    add("command", choices=choices, help=commands)
     names = "these notebooks only; 02 is enough (diff: the two folders)"
     add("names", nargs="*", metavar="NAME", help=names)
     add("--only", nargs="+", default=[], metavar="NAME", help="the same as NAME")
@@ -427,9 +476,13 @@ def dispatch(arguments: argparse.Namespace) -> int:
     from press import scoreboard  # 2 s of imports
 
     scoreboard.write_csv(project)
-    if arguments.command == "book":
+    if arguments.command in ("book", "pdf"):
         html = build(project)
         print(f"The book: {html}/index.html")
+    if arguments.command == "pdf":
+        this = edition(project.root)
+        path = print_book(html, html.parent / "subliminal-learning.pdf", this)
+        print(f"Printed: {path}")
     return 0
 
 

@@ -1,0 +1,105 @@
+// What a page can do with its figures, tables, code and sidebar. Without this script all of it is there, only unfolded less.
+
+document.documentElement.classList.add("quiet-code"); // folded code shows no bar where a switch stands for all
+
+addEventListener("DOMContentLoaded", () => {
+  const article = document.querySelector(".bd-article");
+  if (!article) return;
+
+  // One switch for all folded code of a page; the choice is kept for the next page.
+  const folds = [...article.querySelectorAll("details.hide.above-input")];
+  const lever = article.querySelector(".code-switch");
+  const kept = (value) => {
+    try {
+      if (value !== undefined) localStorage.setItem("code", value);
+      return localStorage.getItem("code");
+    } catch {
+      return null; // a page from a file may have no store
+    }
+  };
+  const showCode = (shown) => {
+    for (const fold of folds) fold.open = shown;
+    lever.setAttribute("aria-pressed", shown);
+    lever.textContent = shown
+      ? "Fold the code of figures again"
+      : `Show all code (${folds.length} more ${folds.length === 1 ? "piece" : "pieces"})`;
+  };
+  if (!lever || !folds.length) document.documentElement.classList.remove("quiet-code");
+  else {
+    lever.hidden = false;
+    showCode(kept() === "shown");
+    lever.addEventListener("click", () => {
+      const shown = lever.getAttribute("aria-pressed") !== "true";
+      kept(shown ? "shown" : "folded");
+      showCode(shown);
+    });
+  }
+
+  // A link to a cell unfolds its code.
+  const unfold = () => {
+    const name = location.hash.startsWith("#cell-") ? decodeURIComponent(location.hash.slice(1)) : "";
+    const fold = document.getElementById(name)?.querySelector("details.hide");
+    if (fold) fold.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  for (const link of article.querySelectorAll("a.to-code")) link.addEventListener("click", () => setTimeout(unfold));
+  unfold();
+
+  // A figure, as large as it was drawn or as the window; Escape, a click or the button closes it.
+  const stage = document.createElement("dialog");
+  stage.id = "figure-stage";
+  stage.innerHTML = '<form method="dialog"><button>Close</button></form><div class="room" tabindex="0"></div>';
+  document.body.append(stage);
+  const room = stage.querySelector(".room");
+  room.addEventListener("click", () => stage.close());
+  for (const link of article.querySelectorAll("figure .sheet a.enlarge"))
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || !stage.showModal) return;
+      event.preventDefault();
+      const large = link.querySelector("img").cloneNode();
+      large.style = "";
+      stage.setAttribute("aria-label", large.alt);
+      room.replaceChildren(large);
+      stage.showModal();
+    });
+
+  // A word where a table or a figure goes on to the right.
+  const wide = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
+  const hints = new Map();
+  const measure = () => {
+    for (const box of wide) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1;
+      if (scrolls && !hints.has(box)) {
+        const hint = document.createElement("p");
+        hint.className = "scroll-hint";
+        hint.textContent = "goes on to the right: scroll sideways →";
+        box.before(hint);
+        hints.set(box, hint);
+        if (!box.matches(".sheet")) {
+          box.tabIndex = 0;
+          box.setAttribute("role", "region");
+          const title = box.querySelector("caption");
+          if (!box.hasAttribute("aria-label"))
+            box.setAttribute("aria-label", title ? title.textContent : `Table ${hints.size}`);
+        }
+      }
+      if (hints.has(box)) hints.get(box).hidden = !scrolls;
+    }
+  };
+  measure();
+  addEventListener("load", measure);
+  addEventListener("resize", measure);
+});
+
+// Between 960 and 992 pixels the theme shows its sidebar, but its own button does not fold it there.
+document.addEventListener(
+  "click",
+  (event) => {
+    const between = matchMedia("(min-width: 960px) and (max-width: 991.98px)").matches;
+    if (!between || !event.target.closest?.(".primary-toggle")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    document.querySelector("#pst-primary-sidebar").classList.toggle("pst-sidebar-hidden");
+  },
+  true,
+);
