@@ -1,0 +1,259 @@
+"""One small step: what Theorem 1 of Cloud et al. (2025) promises, and what can break the promise.
+
+Weights are stacked over models, and numbers are (model,). L_T, the task loss, is the cross-entropy
+of the class logits on labeled images; L_S, the matching loss, is that of the auxiliary logits
+against a teacher's on inputs without labels. Both are means over images. A *descent* is a gradient
+with its sign turned; d is the teacher's, of L_T at the common start.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import jvp
+
+from sublearn.core.machine import device
+from sublearn.core.rng import rng
+from sublearn.nets.ensemble import Weights, forward, initial_weights, inner_product, scale_models
+from sublearn.nets.inputs import images_of, sample
+from sublearn.nets.measures import cosine, on_device
+from sublearn.nets.models import Outputs, network
+from sublearn.nets.noise import scaled
+from sublearn.nets.settings import Setting
+
+SAMPLE = 1_000  # labeled images, and inputs without labels, on which gradients are taken
+SPREAD = 2.0  # standard deviation of the logarithm of a random diagonal preconditioner
+Call = Callable[[Weights, Tensor], Outputs]  # a network as a function of weights and inputs
+Losses = Callable[[Outputs], Tensor]  # outputs -> (model,)
+
+
+# ---------------------------------------------------------------- losses and their gradients
+
+
+def task_losses(outputs: Outputs, labels: Tensor) -> Tensor:
+    """L_T (model,) in nats: mean cross-entropy of the class logits, labels (image,)."""
+    logits = outputs.class_logits
+    labels = labels.expand(len(logits), -1)
+    return F.cross_entropy(logits.mT, labels, reduction="none").mean(1)
+
+
+def matching_losses(outputs: Outputs, targets: Tensor, *, softmax: bool) -> Tensor:
+    """L_S (model,) against a teacher's auxiliary logits (model, image, logit).
+
+    softmax: KL(teacher || student) in nats; else the squared difference averaged over the logits.
+    """
+    logits = outputs.aux_logits
+    if not softmax:
+        return (logits - targets).square().mean((1, 2))
+    log_teacher = targets.log_softmax(-1)
+    difference = log_teacher - logits.log_softmax(-1)
+    return (log_teacher.exp() * difference).sum(-1).mean(1)
+
+
+def descent(call: Call, weights: Weights, inputs: Tensor, losses: Losses) -> Weights:
+    """Negative gradient of losses(outputs on inputs) by each model's own weights."""
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in weights.items()}
+    total = losses(call(leaves, inputs)).sum()
+    gradients = torch.autograd.grad(
+        total, [*leaves.values()], allow_unused=True, materialize_grads=True
+    )
+    return {name: -gradient for name, gradient in zip(leaves, gradients)}
+
+
+def curvature(logits: Tensor, change: Tensor, *, softmax: bool) -> Tensor:
+    """M v: second derivative of L_S, on one image, by the student's logits, times a change v.
+
+    2 v / m for the mean squared error; p v - p (p v) for the KL divergence, p the softmax of the
+    logits (Cloud et al., 2025, proof of Lemma 1). Shapes (model, image, logit).
+    """
+    if not softmax:
+        return 2 * change / change.shape[-1]
+    share = logits.softmax(-1)
+    weighted = share * change
+    return weighted - share * weighted.sum(-1, keepdim=True)
+
+
+def expected_step(
+    call: Call, start: Weights, direction: Weights, inputs: Tensor, *, softmax: bool
+) -> Weights:
+    """G d: a student's descent per unit of its teacher's move along d, to first order.
+
+    G = E[J' M J] over inputs, J the derivative of the auxiliary logits by the weights at the start
+    and M as in `curvature` (Cloud et al., 2025, proof of Lemma 1). G is never formed.
+    """
+
+    def logits_of(weights: Weights) -> Tensor:
+        return call(weights, inputs).aux_logits
+
+    logits, change = jvp(logits_of, (start,), (direction,))
+    pull = curvature(logits, change, softmax=softmax).detach()
+
+    def losses(outputs: Outputs) -> Tensor:
+        return -(outputs.aux_logits * pull).sum(-1).mean(1)
+
+    return descent(call, start, inputs, losses)
+
+
+def advance(weights: Weights, direction: Weights, sizes: Tensor | float) -> Weights:
+    """Weights + size times direction; sizes one number or (model,)."""
+    first = next(iter(weights.values()))
+    steps = scale_models(direction, torch.as_tensor(sizes).expand(len(first)))
+    return {name: tensor + steps[name] for name, tensor in weights.items()}
+
+
+def norms(weights: Weights) -> Tensor:
+    """Euclidean length (model,) over all tensors."""
+    return inner_product(weights, weights).sqrt()
+
+
+# ---------------------------------------------------------------- diagonal preconditioners
+
+
+def sign_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
+    """Every entry's sign: the first step of Adam, but for its epsilon (Kingma and Ba, 2015)."""
+    return {name: tensor.sign() for name, tensor in step.items()}
+
+
+def random_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
+    """Every entry times exp(SPREAD z), z a standard normal number of its own."""
+    scales = {}
+    for name, tensor in step.items():
+        rows = []
+        for model in models:
+            generator = rng(0, "preconditioner", model, name)
+            rows.append(torch.from_numpy(generator.standard_normal(tensor.shape[1:])))
+        scales[name] = torch.stack(rows).to(tensor)
+    return {name: (SPREAD * scales[name]).exp() * tensor for name, tensor in step.items()}
+
+
+def adverse_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
+    """The entries that point against the direction; the others are frozen."""
+    kept = {}
+    for name, tensor in step.items():
+        against = tensor * direction[name] < 0
+        kept[name] = tensor * against
+    return kept
+
+
+def plain_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
+    """The step itself, as gradient descent takes it."""
+    return step
+
+
+PRECONDITIONERS: dict[str, Callable[[Weights, Weights, Sequence[int]], Weights]] = {
+    "none": plain_step,
+    "sign": sign_step,
+    "random": random_step,
+    "adverse": adverse_step,
+}
+
+
+# ---------------------------------------------------------------- the theorem, checked
+
+
+class Problem(NamedTuple):
+    """Networks at their start in double precision, and what their losses are taken on."""
+
+    call: Call
+    models: list[int]
+    start: Weights
+    images: Tensor  # (image, pixel) on [-1, 1]
+    labels: Tensor  # (image,)
+    inputs: Tensor  # (model, image, pixel)
+    softmax: bool
+
+    def task(self, weights: Weights) -> Tensor:
+        """L_T (model,)."""
+        return task_losses(self.call(weights, self.images), self.labels)
+
+    def downhill(self) -> Weights:
+        """The teacher's descent d at the start."""
+        losses = partial(task_losses, labels=self.labels)
+        return descent(self.call, self.start, self.images, losses)
+
+    def student_step(self, teacher: Weights) -> Weights:
+        """Descent of L_S, from the start, against a teacher."""
+        targets = self.call(teacher, self.inputs).aux_logits.detach()
+        losses = partial(matching_losses, targets=targets, softmax=self.softmax)
+        return descent(self.call, self.start, self.inputs, losses)
+
+
+def labeled_sample(setting: Setting) -> tuple[Tensor, Tensor]:
+    """The first SAMPLE training images (image, pixel) on [-1, 1], and their labels (image,)."""
+    images = images_of(setting)
+    levels = images.train_images[:SAMPLE]
+    return scaled(levels, images.top), images.train_labels[:SAMPLE]
+
+
+def problem(setting: Setting, *, models: int, seed: int = 0, net: nn.Module | None = None):
+    """The `Problem` of a setting's networks; `net`: another architecture in their place."""
+    net = net or network(setting)
+    numbers = list(range(models))
+    start = on_device(initial_weights(net, setting, seed, numbers))
+    start = {name: tensor.double() for name, tensor in start.items()}
+    images, labels = labeled_sample(setting)
+    inputs = sample(setting, seed, numbers, SAMPLE)
+    return Problem(
+        partial(forward, net),
+        numbers,
+        start,
+        images.double().to(device()),
+        labels.to(device()),
+        inputs.double().to(device()),
+        setting.loss == "kl",
+    )
+
+
+def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
+    """Students' first steps after teachers moved by size times d, one row per (size, model).
+
+    Columns: model, size; product, that of the step with d, by the size; cosine of the two; error,
+    length of (step / size - G d) by that of G d (NaN where G d is 0).
+    """
+    downhill = given.downhill()
+    expected = expected_step(given.call, given.start, downhill, given.inputs, softmax=given.softmax)
+    tables = []
+    for size in sizes:
+        teacher = advance(given.start, downhill, size)
+        step = given.student_step(teacher)
+        unit = {name: tensor / size for name, tensor in step.items()}
+        rest = advance(unit, expected, -1.0)
+        numbers = {
+            "product": inner_product(unit, downhill),
+            "cosine": cosine(unit, downhill),
+            "error": norms(rest) / norms(expected),
+        }
+        columns = {name: values.tolist() for name, values in numbers.items()}
+        tables.append(pd.DataFrame({"model": given.models, "size": size} | columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def check_step(
+    given: Problem, size: float, lengths: Sequence[float], preconditioner: str = "none"
+) -> pd.DataFrame:
+    """What students' steps of given lengths do to L_T, after teachers moved by size times d.
+
+    preconditioner: of PRECONDITIONERS, applied to the student's descent. Columns: model, length;
+    drop of L_T in nats; promised, the same to first order: length times `slope`; cosine with d.
+    """
+    downhill = given.downhill()
+    step = given.student_step(advance(given.start, downhill, size))
+    step = PRECONDITIONERS[preconditioner](step, downhill, given.models)
+    unit = scale_models(step, 1 / norms(step))
+    slope = inner_product(unit, downhill)
+    before = given.task(given.start)
+    tables = []
+    for length in lengths:
+        after = given.task(advance(given.start, unit, length))
+        numbers = {
+            "drop": before - after,
+            "promised": length * slope,
+            "cosine": slope / norms(downhill),
+        }
+        columns = {name: values.tolist() for name, values in numbers.items()}
+        tables.append(pd.DataFrame({"model": given.models, "length": length} | columns))
+    return pd.concat(tables, ignore_index=True)
