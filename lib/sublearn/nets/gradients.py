@@ -34,9 +34,14 @@ Losses = Callable[[Outputs], Tensor]  # outputs -> (model,)
 # ---------------------------------------------------------------- losses and their gradients
 
 
+def _exact_enough(logits: Tensor) -> Tensor:
+    """Logits in single precision where they were in half of it."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def task_losses(outputs: Outputs, labels: Tensor) -> Tensor:
     """L_T (model,) in nats: mean cross-entropy of the class logits, labels (image,)."""
-    logits = outputs.class_logits
+    logits = _exact_enough(outputs.class_logits)
     labels = labels.expand(len(logits), -1)
     return F.cross_entropy(logits.mT, labels, reduction="none").mean(1)
 
@@ -46,7 +51,8 @@ def matching_losses(outputs: Outputs, targets: Tensor, *, softmax: bool) -> Tens
 
     softmax: KL(teacher || student) in nats; else the squared difference averaged over the logits.
     """
-    logits = outputs.aux_logits
+    logits = _exact_enough(outputs.aux_logits)
+    targets = _exact_enough(targets)
     if not softmax:
         return (logits - targets).square().mean((1, 2))
     log_teacher = targets.log_softmax(-1)
@@ -80,10 +86,10 @@ def curvature(logits: Tensor, change: Tensor, *, softmax: bool) -> Tensor:
 def expected_step(
     call: Call, start: Weights, direction: Weights, inputs: Tensor, *, softmax: bool
 ) -> Weights:
-    """G d: a student's descent per unit of its teacher's move along d, to first order.
+    """H d: a student's descent per unit of its teacher's move along d, to first order.
 
-    G = E[J' M J] over inputs, J the derivative of the auxiliary logits by the weights at the start
-    and M as in `curvature` (Cloud et al., 2025, proof of Lemma 1). G is never formed.
+    H = E[J' M J] over inputs, J the derivative of the auxiliary logits by the weights at the start
+    and M as in `curvature` (Cloud et al., 2025, proof of Lemma 1). H is never formed.
     """
 
     def logits_of(weights: Weights) -> Tensor:
@@ -212,7 +218,7 @@ def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
     """Students' first steps after teachers moved by size times d, one row per (size, model).
 
     Columns: model, size; product, that of the step with d, by the size; cosine of the two; error,
-    length of (step / size - G d) by that of G d (NaN where G d is 0).
+    length of (step / size - H d) by that of H d (NaN where H d is 0).
     """
     downhill = given.downhill()
     expected = expected_step(given.call, given.start, downhill, given.inputs, softmax=given.softmax)

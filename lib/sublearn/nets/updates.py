@@ -212,9 +212,12 @@ class Watch:
 
     @torch.no_grad()
     def before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Keep the weights, and what the projection asks of them."""
-        self.before = self.now()
+        """Keep the weights where they will be asked for, and what the projection asks of them."""
+        self.step += 1
+        self.looking = self.step in self.keys[0].checkpoints or self.step == self.last
         projection = self.keys[0].projection
+        if projection or self.looking:
+            self.before = self.now()
         if not projection:
             return
         with torch.enable_grad():
@@ -227,13 +230,15 @@ class Watch:
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """Take the direction out of what the optimizer has just done; look where it is time."""
-        self.step += 1
+        projection = self.keys[0].projection
+        if not (projection or self.looking):
+            return
         update = advance(self.now(), self.before, -1.0)
-        if self.keys[0].projection in PROJECTIONS[2:]:
+        if projection in PROJECTIONS[2:]:
             update = project_out(update, self.direction_for(update))
             for name, tensor in advance(self.before, update, 1.0).items():
                 self.weights[name].copy_(tensor)
-        if self.step in self.keys[0].checkpoints or self.step == self.last:
+        if self.looking:
             with torch.enable_grad():
                 self.look(update)
 
