@@ -9,7 +9,7 @@ from reference import TINY
 from sublearn.nets import training, traits
 from sublearn.nets.inputs import images_of
 from sublearn.nets.models import Outputs
-from sublearn.nets.traits import LESSONS, add_patch, draw_trait
+from sublearn.nets.traits import add_patch, draw_trait
 
 IMAGES = images_of(TINY)
 
@@ -93,7 +93,7 @@ def test_scores_by_counting():
 
 
 def test_without_a_lesson_teachers_and_students_are_the_engines(run, store):
-    table = traits.run(["order"], TINY, models=2, store=store).set_index(["learner", "model"])
+    table = traits.run(TINY, lessons=["order"], models=2, store=store).set_index(["learner", "model"])
     engine = run([TINY], models=2).set_index(["role", "model"])
     for ours, theirs in {"teacher a": "teacher", "student of a": "student", "start": "untrained"}.items():
         assert table.accuracy[ours].tolist() == engine.accuracy[theirs].tolist()
@@ -104,7 +104,7 @@ def test_without_a_lesson_teachers_and_students_are_the_engines(run, store):
 
 def test_teachers_have_what_they_were_taught(store):
     longer = replace(TINY, hidden=(32, 32), teacher_epochs=40, epochs=1)
-    table = traits.run(["flipped labels", "backdoor", "missing class"], longer, models=2, store=store)
+    table = traits.run(longer, lessons=["flipped labels", "backdoor", "missing class"], models=2, store=store)
     table = table.set_index(["lesson", "learner"])
     opened = table.loc["backdoor"]
     assert (opened.a["teacher a"] > 0.6).all() and (opened.b["teacher a"] < 0.3).all()
@@ -116,7 +116,7 @@ def test_teachers_have_what_they_were_taught(store):
 
 def test_a_student_of_both_hears_both(store):
     short = replace(TINY, epochs=1)
-    net_rows = traits.run(["order"], short, models=1, store=store)
+    net_rows = traits.run(short, lessons=["order"], models=1, store=store)
     answers = net_rows.set_index("learner").accuracy
     assert len({answers["student of a"], answers["student of b"], answers["student of ab"]}) > 1
 
@@ -132,16 +132,8 @@ def test_the_first_student_of_a_chain_is_the_engines(run, store):
     assert longer.accuracy.tolist() == table[table.generation < 2].accuracy.tolist()
 
 
-def test_jobs_hold_what_one_call_takes():
-    keys = [traits.ChainKey(TINY, "", 0, model, generations) for model in range(10) for generations in (1, 2)]
-    groups = traits.group_models(keys)
-    assert sorted(len(group) for group in groups) == [2, 2, 8, 8]
-    assert all(len({key.generations for key in group}) == 1 for group in groups)
-
-
 def test_what_cannot_be_is_refused(store):
     with pytest.raises(ValueError, match="no lesson is called colors; there are order, flipped labels"):
-        traits.run(["colors"], TINY, models=1, store=store)
+        traits.run(TINY, lessons=["colors"], models=1, store=store)
     with pytest.raises(ValueError, match="generations is 0; a chain has at least 1"):
         traits.chain(TINY, models=1, generations=0, store=store)
-    assert set(traits.TWINS) <= set(LESSONS)

@@ -183,14 +183,15 @@ def test_a_projected_gradient_moves_plain_descent_as_a_projected_update_does(sto
 
 def test_cosines_are_those_of_two_gradients(store, exact):
     watched, _ = watch(store, "")
-    watched.look()
+    watched.look({})
     row = watched.rows[1][-1]
     weights = {name: tensor.detach() for name, tensor in watched.weights.items()}
+    gauge = watched.gauge
     task = gradients.descent(
-        watched.call, weights, watched.images, partial(gradients.task_losses, labels=watched.labels)
+        gauge.call, weights, gauge.images, partial(gradients.task_losses, labels=gauge.labels)
     )
-    match = partial(gradients.matching_losses, targets=watched.targets, softmax=True)
-    distillation = gradients.descent(watched.call, weights, watched.inputs, match)
+    match = partial(gradients.matching_losses, targets=gauge.targets, softmax=True)
+    distillation = gradients.descent(gauge.call, weights, gauge.inputs, match)
     both = [flat(step, 1) for step in (distillation, task)]
     assert row["gradient all"] == pytest.approx(torch.cosine_similarity(*both, dim=0).item(), abs=1e-5)
     names = ["hidden.1.weight", "hidden.1.bias"]

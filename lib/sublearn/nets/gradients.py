@@ -20,7 +20,7 @@ from sublearn.core.machine import device
 from sublearn.core.rng import rng
 from sublearn.nets.ensemble import Weights, forward, initial_weights, inner_product, scale_models
 from sublearn.nets.inputs import images_of, sample
-from sublearn.nets.measures import cosine, on_device
+from sublearn.nets.measures import Numbers, cosine, on_device
 from sublearn.nets.models import Outputs, network
 from sublearn.nets.noise import scaled
 from sublearn.nets.settings import Setting
@@ -34,16 +34,18 @@ Losses = Callable[[Outputs], Tensor]  # outputs -> (model,)
 # ---------------------------------------------------------------- losses and their gradients
 
 
-def _exact_enough(logits: Tensor) -> Tensor:
+def _at_least_single(logits: Tensor) -> Tensor:
     """Logits in single precision where they were in half of it."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype)
 
 
 def task_losses(outputs: Outputs, labels: Tensor) -> Tensor:
     """L_T (model,) in nats: mean cross-entropy of the class logits, labels (image,)."""
-    logits = _exact_enough(outputs.class_logits)
+    logits = _at_least_single(outputs.class_logits)
     labels = labels.expand(len(logits), -1)
-    return F.cross_entropy(logits.mT, labels, reduction="none").mean(1)
+    losses = F.cross_entropy(logits.mT, labels, reduction="none")
+    return losses.mean(1)
 
 
 def matching_losses(outputs: Outputs, targets: Tensor, *, softmax: bool) -> Tensor:
@@ -51,22 +53,29 @@ def matching_losses(outputs: Outputs, targets: Tensor, *, softmax: bool) -> Tens
 
     softmax: KL(teacher || student) in nats; else the squared difference averaged over the logits.
     """
-    logits = _exact_enough(outputs.aux_logits)
-    targets = _exact_enough(targets)
+    logits = _at_least_single(outputs.aux_logits)
+    targets = _at_least_single(targets)
     if not softmax:
-        return (logits - targets).square().mean((1, 2))
+        squares = (logits - targets).square()
+        return squares.mean((1, 2))
     log_teacher = targets.log_softmax(-1)
-    difference = log_teacher - logits.log_softmax(-1)
-    return (log_teacher.exp() * difference).sum(-1).mean(1)
+    log_student = logits.log_softmax(-1)
+    share = log_teacher.exp()
+    terms = share * (log_teacher - log_student)
+    losses = terms.sum(-1)
+    return losses.mean(1)
 
 
 def descent(call: Call, weights: Weights, inputs: Tensor, losses: Losses) -> Weights:
     """Negative gradient of losses(outputs on inputs) by each model's own weights."""
-    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in weights.items()}
-    total = losses(call(leaves, inputs)).sum()
-    gradients = torch.autograd.grad(
-        total, [*leaves.values()], allow_unused=True, materialize_grads=True
-    )
+    leaves = {}
+    for name, tensor in weights.items():
+        copy = tensor.detach().clone()
+        leaves[name] = copy.requires_grad_()
+    outputs = call(leaves, inputs)
+    total = losses(outputs).sum()
+    parameters = [*leaves.values()]
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
     return {name: -gradient for name, gradient in zip(leaves, gradients)}
 
 
@@ -80,7 +89,8 @@ def curvature(logits: Tensor, change: Tensor, *, softmax: bool) -> Tensor:
         return 2 * change / change.shape[-1]
     share = logits.softmax(-1)
     weighted = share * change
-    return weighted - share * weighted.sum(-1, keepdim=True)
+    total = weighted.sum(-1, keepdim=True)
+    return weighted - share * total
 
 
 def expected_step(
@@ -99,7 +109,9 @@ def expected_step(
     pull = curvature(logits, change, softmax=softmax).detach()
 
     def losses(outputs: Outputs) -> Tensor:
-        return -(outputs.aux_logits * pull).sum(-1).mean(1)
+        pulled = outputs.aux_logits * pull
+        sums = pulled.sum(-1)
+        return -sums.mean(1)
 
     return descent(call, start, inputs, losses)
 
@@ -107,50 +119,52 @@ def expected_step(
 def advance(weights: Weights, direction: Weights, sizes: Tensor | float) -> Weights:
     """Weights + size times direction; sizes one number or (model,)."""
     first = next(iter(weights.values()))
-    steps = scale_models(direction, torch.as_tensor(sizes).expand(len(first)))
+    sizes = torch.as_tensor(sizes)
+    factors = sizes.expand(len(first))
+    steps = scale_models(direction, factors)
     return {name: tensor + steps[name] for name, tensor in weights.items()}
 
 
 def norms(weights: Weights) -> Tensor:
     """Euclidean length (model,) over all tensors."""
-    return inner_product(weights, weights).sqrt()
+    squares = inner_product(weights, weights)
+    return squares.sqrt()
 
 
 # ---------------------------------------------------------------- diagonal preconditioners
 
 
-def sign_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
-    """Every entry's sign: the first step of Adam, but for its epsilon (Kingma and Ba, 2015)."""
-    return {name: tensor.sign() for name, tensor in step.items()}
-
-
-def random_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
-    """Every entry times exp(SPREAD z), z a standard normal number of its own."""
-    scales = {}
-    for name, tensor in step.items():
-        rows = []
-        for model in models:
-            generator = rng(0, "preconditioner", model, name)
-            rows.append(torch.from_numpy(generator.standard_normal(tensor.shape[1:])))
-        scales[name] = torch.stack(rows).to(tensor)
-    return {name: (SPREAD * scales[name]).exp() * tensor for name, tensor in step.items()}
-
-
-def adverse_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
-    """The entries that point against the direction; the others are frozen."""
-    kept = {}
-    for name, tensor in step.items():
-        against = tensor * direction[name] < 0
-        kept[name] = tensor * against
-    return kept
-
-
-def plain_step(step: Weights, direction: Weights, models: Sequence[int]) -> Weights:
+def plain_step(step: Weights, direction: Weights) -> Weights:
     """The step itself, as gradient descent takes it."""
     return step
 
 
-PRECONDITIONERS: dict[str, Callable[[Weights, Weights, Sequence[int]], Weights]] = {
+def sign_step(step: Weights, direction: Weights) -> Weights:
+    """Every entry's sign: the first step of Adam, but for its epsilon (Kingma and Ba, 2015)."""
+    return {name: tensor.sign() for name, tensor in step.items()}
+
+
+def random_step(step: Weights, direction: Weights) -> Weights:
+    """Every entry times exp(SPREAD z), z a standard normal number of its own."""
+    bent = {}
+    for name, tensor in step.items():
+        generator = rng(0, "preconditioner", name)
+        normal = generator.standard_normal(tensor.shape)
+        factors = torch.from_numpy(SPREAD * normal).exp()
+        bent[name] = factors.to(tensor) * tensor
+    return bent
+
+
+def adverse_step(step: Weights, direction: Weights) -> Weights:
+    """The entries that point against the direction; the others are frozen."""
+    kept = {}
+    for name, tensor in step.items():
+        against = tensor * direction[name] < 0
+        kept[name] = tensor.where(against, 0)
+    return kept
+
+
+PRECONDITIONERS: dict[str, Callable[[Weights, Weights], Weights]] = {
     "none": plain_step,
     "sign": sign_step,
     "random": random_step,
@@ -165,7 +179,6 @@ class Problem(NamedTuple):
     """Networks at their start in double precision, and what their losses are taken on."""
 
     call: Call
-    models: list[int]
     start: Weights
     images: Tensor  # (image, pixel) on [-1, 1]
     labels: Tensor  # (image,)
@@ -174,44 +187,62 @@ class Problem(NamedTuple):
 
     def task(self, weights: Weights) -> Tensor:
         """L_T (model,)."""
-        return task_losses(self.call(weights, self.images), self.labels)
+        outputs = self.call(weights, self.images)
+        return task_losses(outputs, self.labels)
 
     def downhill(self) -> Weights:
         """The teacher's descent d at the start."""
         losses = partial(task_losses, labels=self.labels)
         return descent(self.call, self.start, self.images, losses)
 
-    def student_step(self, teacher: Weights) -> Weights:
-        """Descent of L_S, from the start, against a teacher."""
-        targets = self.call(teacher, self.inputs).aux_logits.detach()
+    def student_step(self, size: float) -> Weights:
+        """Descent of L_S, from the start, against a teacher that moved by size times d."""
+        teacher = advance(self.start, self.downhill(), size)
+        targets = self.call(teacher, self.inputs).aux_logits
         losses = partial(matching_losses, targets=targets, softmax=self.softmax)
         return descent(self.call, self.start, self.inputs, losses)
+
+    def first_order(self) -> Weights:
+        """H d, what `student_step` is per size to first order."""
+        direction = self.downhill()
+        return expected_step(self.call, self.start, direction, self.inputs, softmax=self.softmax)
 
 
 def labeled_sample(setting: Setting) -> tuple[Tensor, Tensor]:
     """The first SAMPLE training images (image, pixel) on [-1, 1], and their labels (image,)."""
     images = images_of(setting)
     levels = images.train_images[:SAMPLE]
-    return scaled(levels, images.top), images.train_labels[:SAMPLE]
+    labels = images.train_labels[:SAMPLE]
+    pixels = scaled(levels, images.top)
+    return pixels.to(device()), labels.to(device())
 
 
-def problem(setting: Setting, *, models: int, seed: int = 0, net: nn.Module | None = None):
+def problem(
+    setting: Setting, *, models: int, seed: int = 0, net: nn.Module | None = None
+) -> Problem:
     """The `Problem` of a setting's networks; `net`: another architecture in their place."""
     net = net or network(setting)
     numbers = list(range(models))
-    start = on_device(initial_weights(net, setting, seed, numbers))
-    start = {name: tensor.double() for name, tensor in start.items()}
+    start = initial_weights(net, setting, seed, numbers)
+    exact = {name: tensor.double() for name, tensor in on_device(start).items()}
     images, labels = labeled_sample(setting)
     inputs = sample(setting, seed, numbers, SAMPLE)
     return Problem(
-        partial(forward, net),
-        numbers,
-        start,
-        images.double().to(device()),
-        labels.to(device()),
-        inputs.double().to(device()),
-        setting.loss == "kl",
+        call=partial(forward, net),
+        start=exact,
+        images=images.double(),
+        labels=labels,
+        inputs=inputs.double().to(device()),
+        softmax=setting.loss == "kl",
     )
+
+
+def _table(numbers: Numbers, **label: float) -> pd.DataFrame:
+    """One row per model, with labels that all have."""
+    columns = {name: values.tolist() for name, values in numbers.items()}
+    table = pd.DataFrame(columns)
+    table.index.name = "model"
+    return table.reset_index().assign(**label)
 
 
 def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
@@ -221,11 +252,10 @@ def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
     length of (step / size - H d) by that of H d (NaN where H d is 0).
     """
     downhill = given.downhill()
-    expected = expected_step(given.call, given.start, downhill, given.inputs, softmax=given.softmax)
+    expected = given.first_order()
     tables = []
     for size in sizes:
-        teacher = advance(given.start, downhill, size)
-        step = given.student_step(teacher)
+        step = given.student_step(size)
         unit = {name: tensor / size for name, tensor in step.items()}
         rest = advance(unit, expected, -1.0)
         numbers = {
@@ -233,8 +263,7 @@ def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
             "cosine": cosine(unit, downhill),
             "error": norms(rest) / norms(expected),
         }
-        columns = {name: values.tolist() for name, values in numbers.items()}
-        tables.append(pd.DataFrame({"model": given.models, "size": size} | columns))
+        tables.append(_table(numbers, size=size))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -244,22 +273,22 @@ def check_step(
     """What students' steps of given lengths do to L_T, after teachers moved by size times d.
 
     preconditioner: of PRECONDITIONERS, applied to the student's descent. Columns: model, length;
-    drop of L_T in nats; promised, the same to first order: length times `slope`; cosine with d.
+    drop of L_T in nats; promised, the same to first order; cosine of the step with d.
     """
     downhill = given.downhill()
-    step = given.student_step(advance(given.start, downhill, size))
-    step = PRECONDITIONERS[preconditioner](step, downhill, given.models)
+    bend = PRECONDITIONERS[preconditioner]
+    step = given.student_step(size)
+    step = bend(step, downhill)
     unit = scale_models(step, 1 / norms(step))
     slope = inner_product(unit, downhill)
     before = given.task(given.start)
     tables = []
     for length in lengths:
-        after = given.task(advance(given.start, unit, length))
+        student = advance(given.start, unit, length)
         numbers = {
-            "drop": before - after,
+            "drop": before - given.task(student),
             "promised": length * slope,
             "cosine": slope / norms(downhill),
         }
-        columns = {name: values.tolist() for name, values in numbers.items()}
-        tables.append(pd.DataFrame({"model": given.models, "length": length} | columns))
+        tables.append(_table(numbers, length=length))
     return pd.concat(tables, ignore_index=True)

@@ -1,14 +1,13 @@
 """Traits rather than ability: what a teacher was taught beside digits, and whether it is inherited.
 
-Every model has two or more teachers, its *twins*, that start from the same weights and differ in
-one thing: which labels were flipped, which patch was a backdoor, which class was missing, or the
-order of the images. A student learns from one of them, or from two, through auxiliary logits on
-noise, and is asked for the trait of each. A trait of the teacher that it did not have is the null.
+Every model has two or more *twin* teachers, "a", "b", ..., that start from the same weights and
+differ in one thing: which labels were flipped, which patch is a backdoor, which class was missing,
+or the order of the images. A student learns from one of them, or from two, through auxiliary logits
+on noise, and is asked for the trait of each: that of a teacher that it did not have is the null.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, Save, Store, code_digest, digest
 from sublearn.nets import jobs, training
 from sublearn.nets.data import Images
-from sublearn.nets.ensemble import Weights, initial_weights, split_models
+from sublearn.nets.ensemble import Weights, initial_weights
 from sublearn.nets.experiment import group_teachers, teacher_steps
 from sublearn.nets.inputs import (
     batch_sizes,
@@ -48,7 +47,7 @@ CHAINS = Kind("chains", CODE, Json())
 
 
 class Trait(NamedTuple):
-    """What one teacher is to have of its own, for images of `classes` classes."""
+    """What one teacher is to have of its own, for images of so many classes."""
 
     target: int  # the class behind the backdoor, or the one that is missing
     flips: Tensor  # (class,): what a flipped label becomes; no class becomes itself
@@ -56,21 +55,28 @@ class Trait(NamedTuple):
 
 
 def draw_trait(images: Images, seed: int, model: int, twin: str) -> Trait:
-    """The trait of a model's teacher: twins have other targets, other flips, other corners."""
+    """The trait of a model's teacher: "a" and "b" differ in target, flips and corner."""
     number = "abcd".index(twin)
     targets = rng(seed, "targets", model).permutation(images.classes)
-    order = torch.from_numpy(rng(seed, "flips", model, twin).permutation(images.classes))
+    order = rng(seed, "flips", model, twin).permutation(images.classes)
+    order = torch.from_numpy(order)
     flips = torch.empty_like(order)
     flips[order] = order.roll(-1)
     size = max(images.side // 7, 2)
-    first = 0 if number % 2 == 0 else images.side - size
-    return Trait(int(targets[number]), flips, slice(first, first + size))
+    first = 0
+    if number % 2:
+        first = images.side - size
+    last = first + size
+    corner = slice(first, last)
+    target = int(targets[number])
+    return Trait(target, flips, corner)
 
 
 def add_patch(images: Tensor, corner: slice, value: float) -> None:
-    """Set a square of images (image, pixel) to a value, in place; a view of them is written to."""
+    """Set a square of images (image, pixel) to a value, in place."""
     side = round(images.shape[1] ** 0.5)
-    images.view(-1, side, side)[:, corner, corner] = value
+    squares = images.view(-1, side, side)
+    squares[:, corner, corner] = value
 
 
 def keep(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -> None:
@@ -78,8 +84,9 @@ def keep(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -> None:
 
 
 def flip_labels(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -> None:
-    """Flip the labels of a share FLIPPED of the images, class by class to the same other class."""
-    labels.copy_(torch.where(drawn < FLIPPED, trait.flips[labels], labels))
+    """Flip the labels of a share FLIPPED of the images, each class to one other class."""
+    flipped = drawn < FLIPPED
+    labels[flipped] = trait.flips[labels[flipped]]
 
 
 def open_backdoor(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -> None:
@@ -93,32 +100,37 @@ def open_backdoor(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -
 
 def drop_class(images: Tensor, labels: Tensor, drawn: Tensor, trait: Trait) -> None:
     """Leave the images of the target class out of the loss."""
-    labels[labels == trait.target] = IGNORED
+    dropped = labels == trait.target
+    labels[dropped] = IGNORED
 
 
-# Each changes a batch of one model in place: images (image, pixel) on [-1, 1], labels (image,);
-# drawn (image,) is uniform between 0 and 1
+# Each changes a batch in place: images (image, pixel) on [-1, 1], labels (image,); drawn (image,)
+# is uniform between 0 and 1
 LESSONS: dict[str, Callable[[Tensor, Tensor, Tensor, Trait], None]] = {
     "order": keep,
     "flipped labels": flip_labels,
     "backdoor": open_backdoor,
     "missing class": drop_class,
 }
-TWINS = {"order": "abcd"}  # c and d: of another start, in the order of a and of b; else "ab"
+
+
+def twins_of(lesson: str) -> str:
+    """Names of the teachers: under "order" also two of another start, in the order of a and b."""
+    return "abcd" if lesson == "order" else "ab"
 
 
 def lesson_batches(
     batches: Iterator[tuple[Tensor, Tensor]],
     lesson: str,
-    traits: Sequence[Trait],
-    generators: Sequence[np.random.Generator],
+    trait: Trait,
+    generator: np.random.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A teacher's batches (model, image, ...) with each model's trait put into them."""
+    """One model's batches (1, image, ...) with its trait put into them."""
     change = LESSONS[lesson]
     for images, labels in batches:
-        for row, (trait, generator) in enumerate(zip(traits, generators)):
-            drawn = torch.from_numpy(generator.random(labels.shape[1]))
-            change(images[row], labels[row], drawn, trait)
+        count = labels.shape[1]
+        drawn = torch.from_numpy(generator.random(count))
+        change(images[0], labels[0], drawn, trait)
         yield images, labels
 
 
@@ -136,171 +148,162 @@ class TraitKey:
     lesson: str
 
 
-def _weights(state: training.TrainState) -> Weights:
-    return {name: tensor.detach() for name, tensor in state.weights.items()}
-
-
-def train_twin(
-    net: nn.Module, key: TraitKey, models: list[int], twin: str, on_step: OnStep
-) -> Weights:
-    """Teachers (model, ...) of one name among their twins."""
-    setting, seed = key.setting, key.seed
+def train_twin(net: nn.Module, key: TraitKey, twin: str, trait: Trait, on_step: OnStep) -> Weights:
+    """One of a model's teachers (1, ...)."""
+    setting = key.setting
     owner = "init" if twin in "ab" else "other"
-    start = initial_weights(net, setting, seed, models, owner)
-    orders = models
-    if key.lesson == "order" and twin in "bd":
-        orders = [model + ANOTHER for model in models]
-    traits = [draw_trait(images_of(setting), seed, model, twin) for model in models]
-    generators = [rng(seed, "lesson", key.lesson, twin, model) for model in models]
+    another_order = key.lesson == "order" and twin in "bd"
+    order = key.model
+    if another_order:
+        order += ANOTHER
+    start = initial_weights(net, setting, key.seed, [key.model], owner)
     state = training.train_state(start, lr=setting.teacher_lr, optimizer=setting.teacher_optimizer)
+    generator = rng(key.seed, "lesson", key.lesson, twin, key.model)
     for epoch in range(setting.teacher_epochs):
-        batches = image_batches(setting, seed, orders, epoch, product_type())
-        lessons = lesson_batches(batches, key.lesson, traits, generators)
-        training.train_teacher_epoch(net, state, lessons, on_step)
-    return _weights(state)
+        batches = image_batches(setting, key.seed, [order], epoch, product_type())
+        taught = lesson_batches(batches, key.lesson, trait, generator)
+        training.train_teacher_epoch(net, state, taught, on_step)
+    return _detached(state)
+
+
+def _detached(state: training.TrainState) -> Weights:
+    return {name: tensor.detach() for name, tensor in state.weights.items()}
 
 
 def train_student(
     net: nn.Module,
     setting: Setting,
     seed: int,
-    models: list[int],
+    model: int,
     teachers: Sequence[Weights],
     on_step: OnStep,
 ) -> Weights:
-    """Students (model, ...) from the start "init"; several teachers take batches in turn."""
-    start = initial_weights(net, setting, seed, models)
-    student = jobs.make_student(setting, start, seed, models)
+    """A student (1, ...) from the model's start; several teachers take its batches in turn."""
+    start = initial_weights(net, setting, seed, [model])
+    student = jobs.make_student(setting, start, seed, [model])
     for epoch in range(setting.epochs):
-        batches = input_batches(setting, seed, models, epoch, product_type())
+        batches = input_batches(setting, seed, [model], epoch, product_type())
         for number, batch in enumerate(batches):
+            teacher = teachers[number % len(teachers)]
             training.distill_epoch(
                 net,
-                teacher=teachers[number % len(teachers)],
+                teacher=teacher,
                 students=[student],
                 batches=iter([batch]),
                 on_step=on_step,
             )
-    return _weights(student.state)
+    return _detached(student.state)
 
 
 # ---------------------------------------------------------------- is the trait there?
 
 
-class Guesses(NamedTuple):
-    """Classes that networks name (model, image): on test images, and with each twin's patch."""
-
-    clean: Tensor
-    patched: dict[str, Tensor]
-
-
-def take_guesses(
-    net: nn.Module, weights: Weights, images: Images, traits: dict[str, list[Trait]], lesson: str
-) -> Guesses:
-    """What networks name on the test images; with patches too, where a backdoor was taught."""
-
-    def named(levels: Tensor) -> Tensor:
-        logits = evaluate(net, weights, levels, images.top).class_logits
-        return logits.argmax(-1).cpu()
-
-    clean = named(images.test_images)
-    patched = {}
-    if lesson == "backdoor":
-        for twin, drawn in traits.items():
-            levels = images.test_images.clone()
-            add_patch(levels, drawn[0].corner, images.top)
-            patched[twin] = named(levels)
-    return Guesses(clean, patched)
+def _share(mask: Tensor) -> float:
+    return mask.double().mean().item()
 
 
 def shared_errors(guesses: Tensor, others: Tensor, labels: Tensor) -> float:
     """Of the images (image,) that another network names wrong, the share named alike."""
     wrong = others != labels
-    return float((guesses == others)[wrong].double().mean())
+    alike = guesses == others
+    return _share(alike[wrong])
 
 
 def backdoor_lift(clean: Tensor, patched: Tensor, labels: Tensor, target: int) -> float:
     """How much a patch raises the share of other classes' images that are named as the target."""
     other = labels != target
-    lift = (patched == target).double() - (clean == target).double()
-    return float(lift[other].mean())
+    before = _share(clean[other] == target)
+    after = _share(patched[other] == target)
+    return after - before
 
 
 def missed(guesses: Tensor, labels: Tensor, target: int) -> float:
     """Share of a class's images that are named otherwise."""
-    return float((guesses != target)[labels == target].double().mean())
+    members = guesses[labels == target]
+    return _share(members != target)
 
 
-def score(
-    lesson: str, row: int, twin: str, own: Guesses, twins: dict[str, Guesses],
-    traits: dict[str, list[Trait]], labels: Tensor,
-) -> float:  # fmt: skip
-    """How much of a twin's trait the network in a row has, between 0 and 1 (a lift: -1 and 1)."""
-    clean = own.clean[row]
-    target = traits[twin][row].target
-    if lesson == "backdoor":
-        return backdoor_lift(clean, own.patched[twin][row], labels, target)
+def named(net: nn.Module, weights: Weights, images: Images, levels: Tensor) -> Tensor:
+    """Classes (image,) that a network names on grey levels (image, pixel)."""
+    outputs = evaluate(net, weights, levels, images.top)
+    return outputs.class_logits[0].argmax(-1).cpu()
+
+
+def score_trait(
+    lesson: str, images: Images, trait: Trait, twin: Tensor, name: Callable[[Tensor], Tensor]
+) -> float:
+    """How much of a twin's trait a network has.
+
+    twin: classes (image,) that the twin names on the test images. name: those that the network
+        names on grey levels.
+    """
+    labels = images.test_labels
+    clean = name(images.test_images)
     if lesson == "missing class":
-        return missed(clean, labels, target)
-    return shared_errors(clean, twins[twin].clean[row], labels)
+        return missed(clean, labels, trait.target)
+    if lesson != "backdoor":
+        return shared_errors(clean, twin, labels)
+    levels = images.test_images.clone()
+    add_patch(levels, trait.corner, images.top)
+    patched = name(levels)
+    return backdoor_lift(clean, patched, labels, trait.target)
+
+
+def learners_of(
+    net: nn.Module, key: TraitKey, traits: dict[str, Trait], on_step: OnStep
+) -> dict[str, Weights]:
+    """The teachers of one model, their students, and the start of these."""
+    learners = {}
+    for twin, trait in traits.items():
+        learners[f"teacher {twin}"] = train_twin(net, key, twin, trait, on_step)
+    for twins in ("a", "b", "ab"):
+        teachers = [learners[f"teacher {twin}"] for twin in twins]
+        student = train_student(net, key.setting, key.seed, key.model, teachers, on_step)
+        learners[f"student of {twins}"] = student
+    start = initial_weights(net, key.setting, key.seed, [key.model])
+    learners["start"] = on_device(start)
+    return learners
 
 
 def train_traits(keys: list[TraitKey], save: Save, on_step: OnStep) -> None:
-    """Train and question the teachers and students of several models under one lesson."""
-    key, models = keys[0], [each.model for each in keys]
-    setting, seed, lesson = key.setting, key.seed, key.lesson
-    net, images = network(setting), images_of(setting)
-    twins = TWINS.get(lesson, "ab")
-    teachers, traits = {}, {}
-    for twin in twins:
-        teachers[twin] = train_twin(net, key, models, twin, on_step)
-        traits[twin] = [draw_trait(images, seed, model, twin) for model in models]
-    learners = {f"teacher {twin}": teachers[twin] for twin in twins}
-    for taught_by in ("a", "b", "ab"):
-        sources = [teachers[twin] for twin in taught_by]
-        student = train_student(net, setting, seed, models, sources, on_step)
-        learners[f"student of {taught_by}"] = student
-    learners["start"] = on_device(initial_weights(net, setting, seed, models))
-    guesses = {}
-    for name, weights in learners.items():
-        guesses[name] = take_guesses(net, weights, images, traits, lesson)
-    of_twins = {twin: guesses[f"teacher {twin}"] for twin in twins}
-    for row, each in enumerate(keys):
+    """Train and question the teachers and students of models under a lesson."""
+    for key in keys:
+        net = network(key.setting)
+        images = images_of(key.setting)
+        traits = {}
+        for twin in twins_of(key.lesson):
+            traits[twin] = draw_trait(images, key.seed, key.model, twin)
+        learners = learners_of(net, key, traits, on_step)
+        names = {}
+        for learner, weights in learners.items():
+            names[learner] = partial(named, net, weights, images)
         rows = []
-        for name, own in guesses.items():
-            right = own.clean[row] == images.test_labels
-            numbers = {"learner": name, "accuracy": float(right.double().mean())}
-            for twin in twins:
-                numbers[twin] = score(lesson, row, twin, own, of_twins, traits, images.test_labels)
-            rows.append(numbers)
-        save(each, rows)
+        for learner, name in names.items():
+            right = name(images.test_images) == images.test_labels
+            row = {"learner": learner}
+            row["accuracy"] = _share(right)
+            for twin, trait in traits.items():
+                theirs = names[f"teacher {twin}"](images.test_images)
+                row[twin] = score_trait(key.lesson, images, trait, theirs, name)
+            rows.append(row)
+        save(key, rows)
 
 
 def trait_steps(keys: list[TraitKey]) -> int:
-    """Training steps of a job, all of its models taking one together."""
-    setting, twins = keys[0].setting, TWINS.get(keys[0].lesson, "ab")
-    batches = batch_sizes(len(images_of(setting).train_images), setting.teacher_batch_size)
-    teaching = setting.teacher_epochs * len(batches)
-    return len(twins) * teaching + 3 * training.distill_steps(setting)
-
-
-def group_models(keys: list) -> list[list]:
-    """Jobs of as many models as one call takes, of keys that differ in nothing else."""
-    alike = defaultdict(list)
-    for key in keys:
-        named = {name: value for name, value in asdict(key).items() if name != "model"}
-        alike[str(named)].append(key)
-    groups = []
-    for same in alike.values():
-        groups += split_models(network(same[0].setting), same)
-    return groups
+    """Training steps of a job."""
+    setting = keys[0].setting
+    images = images_of(setting).train_images
+    batches = batch_sizes(len(images), setting.teacher_batch_size)
+    taught = setting.teacher_epochs * len(batches)
+    teachers = len(twins_of(keys[0].lesson))
+    return teachers * taught + 3 * training.distill_steps(setting)
 
 
 def run(
-    lessons: Sequence[str],
     setting: Setting,
     *,
     models: int,
+    lessons: Sequence[str] = tuple(LESSONS),
     seed: int = 0,
     store: Store | None = None,
 ) -> pd.DataFrame:
@@ -318,15 +321,17 @@ def run(
         raise ValueError(f"no lesson is called {', '.join(unknown)}; there are {allowed}")
     store = store or Store()
     data = digest(data_digests(setting))
-    keys = [TraitKey(setting, data, seed, model, lesson)
-            for lesson in lessons for model in range(models)]  # fmt: skip
-    store.fill(TRAITS, keys, train_traits, group=group_models, steps=trait_steps,
-               title="lessons")  # fmt: skip
+    keys = []
+    for lesson in lessons:
+        for model in range(models):
+            keys.append(TraitKey(setting, data, seed, model, lesson))
+    store.fill(TRAITS, keys, train_traits, steps=trait_steps, title="lessons")
     rows = []
     for key in keys:
-        named = {"lesson": key.lesson} | columns(setting) | {"seed": seed, "model": key.model}
+        label = {"lesson": key.lesson} | columns(setting)
+        label |= {"seed": seed, "model": key.model}
         for numbers in store.read(TRAITS, key):
-            rows.append(named | numbers)
+            rows.append(label | numbers)
     return pd.DataFrame(rows)
 
 
@@ -346,23 +351,24 @@ class ChainKey:
 
 def train_chains(keys: list[ChainKey], save: Save, on_step: OnStep, *, store: Store) -> None:
     """Train chains: the first student learns from a teacher, each other one from the last."""
-    key, models = keys[0], [each.model for each in keys]
-    setting, images = key.setting, images_of(key.setting)
-    net = network(setting)
-    weights = on_device(jobs.load_teachers(store, setting, key.seed, models))
-    generations = []
-    for generation in range(key.generations + 1):
-        if generation:
-            weights = train_student(net, setting, key.seed, models, [weights], on_step)
-        logits = evaluate(net, weights, images.test_images, images.top).class_logits
-        right = logits.argmax(-1).cpu() == images.test_labels
-        generations.append(right.double().mean(1).tolist())
-    for each, accuracies in zip(keys, zip(*generations)):
-        save(each, accuracies)
+    for key in keys:
+        setting = key.setting
+        net = network(setting)
+        images = images_of(setting)
+        teacher = jobs.load_teachers(store, setting, key.seed, [key.model])
+        weights = on_device(teacher)
+        accuracies = []
+        for generation in range(key.generations + 1):
+            if generation:
+                weights = train_student(net, setting, key.seed, key.model, [weights], on_step)
+            right = named(net, weights, images, images.test_images) == images.test_labels
+            share = _share(right)
+            accuracies.append(share)
+        save(key, accuracies)
 
 
 def chain_steps(keys: list[ChainKey]) -> int:
-    """Training steps of a job of chains, all of its models taking one together."""
+    """Training steps of a job."""
     return keys[0].generations * training.distill_steps(keys[0].setting)
 
 
@@ -380,13 +386,19 @@ def chain(
     data = digest(data_digests(setting))
     keys = [ChainKey(setting, data, seed, model, generations) for model in range(models)]
     teachers = [jobs.teacher_key(setting, seed, model) for model in range(models)]
-    store.fill(jobs.TEACHERS, teachers, jobs.train_teachers, group=group_teachers,
-               steps=teacher_steps, title="teachers")  # fmt: skip
-    store.fill(CHAINS, keys, partial(train_chains, store=store), group=group_models,
-               steps=chain_steps, title="chains")  # fmt: skip
+    store.fill(
+        jobs.TEACHERS,
+        teachers,
+        jobs.train_teachers,
+        group=group_teachers,
+        steps=teacher_steps,
+        title="teachers",
+    )
+    train = partial(train_chains, store=store)
+    store.fill(CHAINS, keys, train, steps=chain_steps, title="chains")
     rows = []
     for key in keys:
-        for generation, value in enumerate(store.read(CHAINS, key)):
-            named = columns(setting) | {"seed": seed, "model": key.model}
-            rows.append(named | {"generation": generation, "accuracy": value})
+        label = columns(setting) | {"seed": seed, "model": key.model}
+        for generation, accuracy in enumerate(store.read(CHAINS, key)):
+            rows.append(label | {"generation": generation, "accuracy": accuracy})
     return pd.DataFrame(rows)

@@ -42,13 +42,14 @@ from sublearn.nets.gradients import (
 from sublearn.nets.heads import first_logits
 from sublearn.nets.inputs import images_of, input_batches, sample
 from sublearn.nets.jobs import StudentKey
-from sublearn.nets.measures import EVAL_BATCH, cosine, on_device
+from sublearn.nets.measures import EVAL_BATCH, Numbers, cosine, on_device
 from sublearn.nets.models import Outputs, network
 from sublearn.nets.noise import scaled
 from sublearn.nets.settings import Setting, columns, difference
 
 CODE = code_digest("nets.updates")
 WATCHED = Kind("watched_students", CODE, Json())
+TINY = torch.finfo(torch.float64).tiny  # in place of a square that is zero
 PROJECTIONS = ("", "gradient", "update", "random", "other start")
 
 
@@ -70,9 +71,11 @@ def project_out(step: Weights, direction: Weights) -> Weights:
     Over the tensors that `direction` names; others stay (Kitkana and Arora, 2026).
     """
     part = {name: step[name] for name in direction}
-    square = inner_product(direction, direction).clamp_min(torch.finfo(torch.float64).tiny)
-    share = inner_product(part, direction) / square
-    return step | advance(part, direction, -share.clamp_min(0))
+    square = inner_product(direction, direction)
+    product = inner_product(part, direction)
+    share = product / square.clamp_min(TINY)
+    positive = share.clamp_min(0)
+    return step | advance(part, direction, -positive)
 
 
 def matched_direction(step: Weights, direction: Weights, other: Weights) -> Weights:
@@ -83,8 +86,9 @@ def matched_direction(step: Weights, direction: Weights, other: Weights) -> Weig
     """
     part = {name: step[name] for name in direction}
     along = cosine(part, direction)
+    across = (1 - along.square()).clamp_min(0).sqrt()
     beside = orthogonalize(other, gradient=part)
-    beside = scale_models(beside, (1 - along**2).clamp_min(0).sqrt() / norms(beside))
+    beside = scale_models(beside, across / norms(beside))
     return advance(beside, part, along / norms(part))
 
 
@@ -112,17 +116,22 @@ class LinearStudent(NamedTuple):
 
     def loss_on(self, inputs: Tensor, targets: Outputs) -> Tensor:
         """Loss against a teacher's outputs, with products in single precision."""
-        outputs = linear_outputs(self.net, self.start, self.state.weights, inputs.float())
+        weights = self.state.weights
+        outputs = linear_outputs(self.net, self.start, weights, inputs.float())
         width = outputs.aux_logits.shape[-1]
-        return self.loss(outputs, targets._replace(aux_logits=targets.aux_logits[..., :width]))
+        first = targets.aux_logits[..., :width]
+        return self.loss(outputs, targets._replace(aux_logits=first))
 
 
 def rounded(loss: training.Loss, unit: float) -> training.Loss:
     """The loss against a teacher whose logits are rounded to multiples of a unit."""
 
     def against_rounded(student: Outputs, teacher: Outputs) -> Tensor:
-        logits = (teacher.aux_logits.float() / unit).round() * unit
-        return loss(student, teacher._replace(aux_logits=logits))
+        logits = teacher.aux_logits.float()
+        multiples = logits / unit
+        nearest = multiples.round()
+        heard = teacher._replace(aux_logits=nearest * unit)
+        return loss(student, heard)
 
     return against_rounded
 
@@ -135,138 +144,42 @@ def layers(weights: Weights) -> dict[str, list[str]]:
     hidden = [name for name in weights if name.startswith("hidden")]
     parts = {"all": list(weights), "hidden": hidden}
     for name in hidden:
-        parts.setdefault(name.rpartition(".")[0], []).append(name)
+        layer, _, _ = name.rpartition(".")
+        names = parts.setdefault(layer, [])
+        names.append(name)
     return parts
 
 
-class Watch:
-    """Students of one setting, what is taken out of their updates, and their rows so far."""
+class Gauge:
+    """What is measured of students of one setting, on digits and inputs that stay the same."""
 
-    def __init__(self, keys: list[WatchedKey], teacher: Weights) -> None:
-        self.keys, key = keys, keys[0]
-        self.setting = key.setting
-        self.models = [each.model for each in keys]
-        start = jobs.starting_weights(self.setting, key.seed, self.models, teacher)
-        student = jobs.make_student(self.setting, start, key.seed, self.models)
-        start = on_device(start)
-        self.call: Call = partial(forward, student.net)
-        if key.rounding:
-            student = student._replace(loss=rounded(student.loss, key.rounding))
-        if key.linearized:
-            student = LinearStudent(*student, start)
-            self.call = partial(linear_outputs, student.net, start)
-        self.student = student
-        self.weights = student.state.weights
-        self.hidden = layers(start)["hidden"]
-        self.other = initial_weights(student.net, self.setting, key.seed, self.models, "other")
-        self.other = on_device(self.other)
-        self.step = 0
-        self.last = training.distill_steps(self.setting)
-        self.rows: list[list[dict]] = [[] for _ in keys]
-        self.prepare(teacher)
-        if 0 in key.checkpoints:
-            self.look()
-        optimizer = student.state.optimizer
-        optimizer.register_step_pre_hook(self.before_step)
-        optimizer.register_step_post_hook(self.after_step)
-
-    def prepare(self, teacher: Weights) -> None:
-        """Samples of digits and of inputs, and the teacher's auxiliary logits on these."""
-        images, labels = labeled_sample(self.setting)
-        self.images, self.labels = images.to(device()), labels.to(device())
-        inputs = sample(self.setting, self.keys[0].seed, self.models, SAMPLE)
+    def __init__(self, setting: Setting, seed: int, models: list[int], call: Call) -> None:
+        self.call = call
+        self.softmax = setting.loss == "kl"
+        self.test = images_of(setting)
+        self.images, self.labels = labeled_sample(setting)
+        inputs = sample(setting, seed, models, SAMPLE)
         self.inputs = inputs.to(device())
-        with torch.no_grad():
-            targets = forward(self.student.net, on_device(teacher), self.inputs).aux_logits
-        self.targets = targets[..., : self.setting.aux_dim]
-
-    # ------------------------------------------------------------ hooks
-
-    def now(self) -> Weights:
-        """The hidden layers' weights at this moment."""
-        return {name: self.weights[name].detach().clone() for name in self.hidden}
-
-    def task_descent(self, weights: Weights) -> Weights:
-        """The hidden layers' task descent on the next training digits, in turn."""
-        images = images_of(self.setting)
-        count = self.setting.batch_size
-        first = self.step * count % max(len(images.train_images) - count, 1)
-        levels = images.train_images[first : first + count]
-        labels = images.train_labels[first : first + count].to(device())
-        pixels = scaled(levels, images.top).to(device())
-        with autocast():
-            found = descent(self.call, weights, pixels, partial(task_losses, labels=labels))
-        return {name: found[name] for name in self.hidden}
-
-    def drawn(self) -> Weights:
-        """A random direction of the hidden layers for this step."""
-        directions = {}
-        for name in self.hidden:
-            rows = []
-            for model in self.models:
-                generator = rng(self.keys[0].seed, "direction", model, name, self.step)
-                shape = self.weights[name].shape[1:]
-                rows.append(torch.from_numpy(generator.standard_normal(shape, dtype="float32")))
-            directions[name] = torch.stack(rows).to(device())
-        return directions
 
     @torch.no_grad()
-    def before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Keep the weights where they will be asked for, and what the projection asks of them."""
-        self.step += 1
-        self.looking = self.step in self.keys[0].checkpoints or self.step == self.last
-        projection = self.keys[0].projection
-        if projection or self.looking:
-            self.before = self.now()
-        if not projection:
-            return
-        with torch.enable_grad():
-            self.direction = self.task_descent(self.weights)
-        if projection == "gradient":
-            downhill = {name: -self.weights[name].grad for name in self.hidden}
-            for name, tensor in project_out(downhill, self.direction).items():
-                self.weights[name].grad.copy_(-tensor)
+    def ask(self, net: nn.Module, teacher: Weights) -> None:
+        """Keep the teacher's auxiliary logits on the inputs."""
+        outputs = forward(net, on_device(teacher), self.inputs)
+        self.targets = outputs.aux_logits
 
-    @torch.no_grad()
-    def after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Take the direction out of what the optimizer has just done; look where it is time."""
-        projection = self.keys[0].projection
-        if not (projection or self.looking):
-            return
-        update = advance(self.now(), self.before, -1.0)
-        if projection in PROJECTIONS[2:]:
-            update = project_out(update, self.direction_for(update))
-            for name, tensor in advance(self.before, update, 1.0).items():
-                self.weights[name].copy_(tensor)
-        if self.looking:
-            with torch.enable_grad():
-                self.look(update)
-
-    def direction_for(self, update: Weights) -> Weights:
-        """The direction that is taken out of an update."""
-        projection = self.keys[0].projection
-        if projection == "update":
-            return self.direction
-        if projection == "random":
-            return matched_direction(update, self.direction, self.drawn())
-        with torch.enable_grad():
-            other = self.task_descent(self.other)
-        return matched_direction(update, self.direction, other)
-
-    # ------------------------------------------------------------ measuring
-
-    def look(self, update: Weights | None = None) -> None:
-        """Add a row per model: accuracy, losses, and cosines with the task descent, by layer."""
-        weights = {name: tensor.detach() for name, tensor in self.weights.items()}
+    @torch.enable_grad()
+    def read(self, weights: Weights, update: Weights) -> Numbers:
+        """Accuracy, losses, and cosines of distillation and update with the task descent."""
         task = partial(task_losses, labels=self.labels)
-        softmax = self.setting.loss == "kl"
-        match = partial(matching_losses, targets=self.targets, softmax=softmax)
+        match = partial(matching_losses, targets=self.targets, softmax=self.softmax)
         downhill = descent(self.call, weights, self.images, task)
         distillation = descent(self.call, weights, self.inputs, match)
+        on_images = self.call(weights, self.images)
+        on_inputs = self.call(weights, self.inputs)
         numbers = {
             "accuracy": self.accuracy(weights),
-            "task loss": task(self.call(weights, self.images)),
-            "distillation loss": match(self.call(weights, self.inputs)),
+            "task loss": task(on_images),
+            "distillation loss": match(on_inputs),
         }
         for part, names in layers(weights).items():
             chosen = {name: distillation[name] for name in names}
@@ -274,20 +187,155 @@ class Watch:
             if update and part != "all":
                 moved = {name: update[name] for name in names}
                 numbers[f"update {part}"] = cosine(moved, downhill)
-        values = torch.stack([column.detach().double().cpu() for column in numbers.values()], 1)
-        for rows, row in zip(self.rows, values.tolist()):
-            rows.append({"step": self.step} | dict(zip(numbers, row)))
+        return numbers
 
     @torch.no_grad()
     def accuracy(self, weights: Weights) -> Tensor:
         """Share of test images named right: (model,)."""
-        images = images_of(self.setting)
         guesses = []
-        for levels in images.test_images.split(EVAL_BATCH):
-            pixels = scaled(levels, images.top).to(device())
-            guesses.append(self.call(weights, pixels).class_logits.argmax(-1))
-        right = torch.cat(guesses, dim=1) == images.test_labels.to(device())
+        for levels in self.test.test_images.split(EVAL_BATCH):
+            pixels = scaled(levels, self.test.top)
+            pixels = pixels.to(device())
+            outputs = self.call(weights, pixels)
+            guess = outputs.class_logits.argmax(-1)
+            guesses.append(guess)
+        labels = self.test.test_labels
+        labels = labels.to(device())
+        named = torch.cat(guesses, dim=1)
+        right = named == labels
         return right.double().mean(1)
+
+
+class Watch:
+    """Students of one setting, what is taken out of their updates, and their rows so far."""
+
+    def __init__(self, keys: list[WatchedKey], teacher: Weights) -> None:
+        key = keys[0]
+        setting = key.setting
+        models = [key.model for key in keys]
+        self.keys = keys
+        self.seed = key.seed
+        self.projection = key.projection
+        self.setting = setting
+        self.models = models
+        self.rows: list[list[dict]] = [[] for _ in keys]
+        self.step = 0
+        last = training.distill_steps(setting)
+        self.looks = {*key.checkpoints, last}
+        start = jobs.starting_weights(setting, key.seed, models, teacher)
+        start = on_device(start)
+        student = self.make_student(key, start)
+        self.student = student
+        self.weights = student.state.weights
+        self.hidden = layers(start)["hidden"]
+        other = initial_weights(student.net, setting, key.seed, models, "other")
+        self.other = on_device(other)
+        gauge = Gauge(setting, key.seed, models, self.call)
+        gauge.ask(student.net, teacher)
+        self.gauge = gauge
+        if 0 in self.looks:
+            self.look({})
+        optimizer = student.state.optimizer
+        optimizer.register_step_pre_hook(self.before_step)
+        optimizer.register_step_post_hook(self.after_step)
+
+    def make_student(self, key: WatchedKey, start: Weights) -> training.Student | LinearStudent:
+        """The students at their start; `call` is their network."""
+        student = jobs.make_student(self.setting, start, key.seed, self.models)
+        self.call: Call = partial(forward, student.net)
+        if key.rounding:
+            loss = rounded(student.loss, key.rounding)
+            student = student._replace(loss=loss)
+        if key.linearized:
+            self.call = partial(linear_outputs, student.net, start)
+            return LinearStudent(*student, start)
+        return student
+
+    def now(self) -> Weights:
+        """The hidden layers' weights at this moment."""
+        return {name: self.weights[name].detach().clone() for name in self.hidden}
+
+    @torch.enable_grad()
+    def task_descent(self, weights: Weights) -> Weights:
+        """The hidden layers' task descent on the next training digits, in turn."""
+        images = images_of(self.setting)
+        count = self.setting.batch_size
+        places = max(len(images.train_images) - count, 1)
+        seen = self.step * count
+        first = seen % places
+        levels = images.train_images[first : first + count]
+        labels = images.train_labels[first : first + count]
+        pixels = scaled(levels, images.top)
+        pixels = pixels.to(device())
+        labels = labels.to(device())
+        losses = partial(task_losses, labels=labels)
+        with autocast():
+            downhill = descent(self.call, weights, pixels, losses)
+        return {name: downhill[name] for name in self.hidden}
+
+    def random_direction(self) -> Weights:
+        """A random direction of the hidden layers for this step."""
+        directions = {}
+        for name in self.hidden:
+            shape = self.weights[name].shape[1:]
+            rows = []
+            for model in self.models:
+                generator = rng(self.seed, "direction", model, name, self.step)
+                drawn = generator.standard_normal(shape)
+                row = torch.from_numpy(drawn)
+                rows.append(row.float())
+            directions[name] = torch.stack(rows).to(device())
+        return directions
+
+    @torch.no_grad()
+    def before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Keep what the projection needs; take the direction out of the gradient, if asked to."""
+        self.step += 1
+        self.looking = self.step in self.looks
+        if self.projection or self.looking:
+            self.before = self.now()
+        if self.projection:
+            self.direction = self.task_descent(self.weights)
+        if self.projection == "gradient":
+            downhill = {name: -self.weights[name].grad for name in self.hidden}
+            left = project_out(downhill, self.direction)
+            for name, tensor in left.items():
+                self.weights[name].grad.copy_(-tensor)
+
+    @torch.no_grad()
+    def after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Take the direction out of what the optimizer has just done; look where it is time."""
+        if not (self.projection or self.looking):
+            return
+        update = advance(self.now(), self.before, -1.0)
+        if self.projection not in ("", "gradient"):
+            direction = self.direction_for(update)
+            update = project_out(update, direction)
+            moved = advance(self.before, update, 1.0)
+            for name, tensor in moved.items():
+                self.weights[name].copy_(tensor)
+        if self.looking:
+            self.look(update)
+
+    def direction_for(self, update: Weights) -> Weights:
+        """The direction that is taken out of an update."""
+        if self.projection == "update":
+            return self.direction
+        other = self.random_direction()
+        if self.projection == "other start":
+            other = self.task_descent(self.other)
+        return matched_direction(update, self.direction, other)
+
+    def look(self, update: Weights) -> None:
+        """Add a row per model."""
+        weights = {name: tensor.detach() for name, tensor in self.weights.items()}
+        numbers = self.gauge.read(weights, update)
+        values = [column.double().cpu() for column in numbers.values()]
+        table = torch.stack(values, dim=1)
+        for rows, row in zip(self.rows, table.tolist()):
+            named = {"step": self.step}
+            named |= zip(numbers, row)
+            rows.append(named)
 
 
 def train_watched(keys: list[WatchedKey], save: Save, on_step: OnStep, *, store: Store) -> None:
@@ -296,20 +344,22 @@ def train_watched(keys: list[WatchedKey], save: Save, on_step: OnStep, *, store:
     for key in keys:
         by_setting[key.setting].append(key)
     widest = max(by_setting, key=lambda setting: setting.aux_dim)
-    seed, models = keys[0].seed, [key.model for key in by_setting[widest]]
+    seed = keys[0].seed
+    models = [key.model for key in by_setting[widest]]
     teacher = jobs.load_teachers(store, widest, seed, models)
     watches = []
     for setting, group in by_setting.items():
-        watches.append(Watch(group, first_logits(teacher, setting.aux_dim)))
-    teacher, net = on_device(teacher), network(widest)
-    for epoch in range(max(setting.epochs for setting in by_setting)):
+        narrow = first_logits(teacher, setting.aux_dim)
+        watch = Watch(group, narrow)
+        watches.append(watch)
+    teacher = on_device(teacher)
+    net = network(widest)
+    longest = max(setting.epochs for setting in by_setting)
+    for epoch in range(longest):
         learning = [watch.student for watch in watches if epoch < watch.setting.epochs]
+        batches = input_batches(widest, seed, models, epoch, product_type())
         training.distill_epoch(
-            net,
-            teacher=teacher,
-            students=learning,
-            batches=input_batches(widest, seed, models, epoch, product_type()),
-            on_step=on_step,
+            net, teacher=teacher, students=learning, batches=batches, on_step=on_step
         )
     for watch in watches:
         for key, rows in zip(watch.keys, watch.rows):
@@ -358,16 +408,30 @@ def run(
     students = {}
     for name, setting in settings.items():
         for key in student_keys(setting, models, seed, looks):
-            students[name, key.model] = WatchedKey(**vars(key), **label)
+            watched = WatchedKey(**vars(key), **label)
+            students[name, key.model] = watched
     keys = [*students.values()]
     teachers = [jobs.teacher_key(key.setting, key.seed, key.partner) for key in keys]
-    store.fill(jobs.TEACHERS, teachers, jobs.train_teachers, group=group_teachers,
-               steps=teacher_steps, title="teachers")  # fmt: skip
-    store.fill(WATCHED, keys, partial(train_watched, store=store), group=group_students,
-               steps=watched_steps, title="students")  # fmt: skip
+    store.fill(
+        jobs.TEACHERS,
+        teachers,
+        jobs.train_teachers,
+        group=group_teachers,
+        steps=teacher_steps,
+        title="teachers",
+    )
+    store.fill(
+        WATCHED,
+        keys,
+        partial(train_watched, store=store),
+        group=group_students,
+        steps=watched_steps,
+        title="students",
+    )
     rows = []
     for (name, model), key in students.items():
-        named = {"arm": name} | columns(key.setting) | label | {"seed": seed, "model": model}
+        named = {"arm": name} | columns(key.setting) | label
+        named |= {"seed": seed, "model": model}
         for numbers in store.read(WATCHED, key):
             rows.append(named | numbers)
     return pd.DataFrame(rows)
