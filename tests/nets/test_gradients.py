@@ -51,7 +51,7 @@ def test_losses_are_those_that_networks_are_trained_on():
 
 def test_a_descent_is_what_finite_differences_give(few):
     given = problem()
-    downhill = given.downhill()
+    downhill = given.downhill
     for name in ("hidden.0.weight", "class_head.bias"):
         up, below = ({n: t.clone() for n, t in given.start.items()} for _ in range(2))
         up[name].view(2, -1)[0, 3] += 1e-5
@@ -116,7 +116,7 @@ def test_the_error_of_the_first_order_falls_as_the_step_does(loss):
 def test_products_and_cosines_are_those_of_the_two_steps(few):
     given = problem()
     table = check_theorem(given, [0.01]).set_index("model")
-    downhill = given.downhill()
+    downhill = given.downhill
     step = given.student_step(0.01)
     ours, theirs = flat(step, 1), flat(downhill, 1)
     assert table["product"][1] == pytest.approx((ours @ theirs).item() / 0.01)
@@ -128,7 +128,7 @@ def test_one_linear_layer_hears_nothing():
     table = check_theorem(problem(net=net), [1e-3])
     assert (table["product"] == 0).all()
     steps = problem(net=net)
-    moved = gradients.advance(steps.start, steps.downhill(), 0.1)
+    moved = gradients.advance(steps.start, steps.downhill, 0.1)
     assert steps.task(moved)[0] < steps.task(steps.start)[0]  # its teacher does learn
 
 
@@ -150,7 +150,7 @@ def test_steps_have_their_length():
 
 def test_preconditioners_are_diagonal_and_have_no_negative_entry(few):
     given = problem()
-    downhill = given.downhill()
+    downhill = given.downhill
     step = given.student_step(0.01)
     for name, precondition in PRECONDITIONERS.items():
         bent = precondition(step, downhill)
@@ -167,7 +167,7 @@ def test_the_adverse_step_is_the_worst_mask_and_leads_uphill(few):
     given = problem()
     table = check_step(given, 1e-3, [1e-4], "adverse")
     assert (table.promised < 0).all() and (table["drop"] < 0).all()
-    downhill = given.downhill()
+    downhill = given.downhill
     step = given.student_step(0.01)
     worst = flat(gradients.adverse_step(step, downhill)) @ flat(downhill)
     generator = torch.manual_seed(0)

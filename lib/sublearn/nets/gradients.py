@@ -184,28 +184,25 @@ class Problem(NamedTuple):
     labels: Tensor  # (image,)
     inputs: Tensor  # (model, image, pixel)
     softmax: bool
+    downhill: Weights  # the teacher's descent d at the start
 
     def task(self, weights: Weights) -> Tensor:
         """L_T (model,)."""
         outputs = self.call(weights, self.images)
         return task_losses(outputs, self.labels)
 
-    def downhill(self) -> Weights:
-        """The teacher's descent d at the start."""
-        losses = partial(task_losses, labels=self.labels)
-        return descent(self.call, self.start, self.images, losses)
-
     def student_step(self, size: float) -> Weights:
         """Descent of L_S, from the start, against a teacher that moved by size times d."""
-        teacher = advance(self.start, self.downhill(), size)
+        teacher = advance(self.start, self.downhill, size)
         targets = self.call(teacher, self.inputs).aux_logits
         losses = partial(matching_losses, targets=targets, softmax=self.softmax)
         return descent(self.call, self.start, self.inputs, losses)
 
     def first_order(self) -> Weights:
         """H d, what `student_step` is per size to first order."""
-        direction = self.downhill()
-        return expected_step(self.call, self.start, direction, self.inputs, softmax=self.softmax)
+        return expected_step(
+            self.call, self.start, self.downhill, self.inputs, softmax=self.softmax
+        )
 
 
 def labeled_sample(setting: Setting) -> tuple[Tensor, Tensor]:
@@ -226,14 +223,18 @@ def problem(
     start = initial_weights(net, setting, seed, numbers)
     exact = {name: tensor.double() for name, tensor in on_device(start).items()}
     images, labels = labeled_sample(setting)
+    images = images.double()
     inputs = sample(setting, seed, numbers, SAMPLE)
+    call = partial(forward, net)
+    losses = partial(task_losses, labels=labels)
     return Problem(
-        call=partial(forward, net),
+        call=call,
         start=exact,
-        images=images.double(),
+        images=images,
         labels=labels,
         inputs=inputs.double().to(device()),
         softmax=setting.loss == "kl",
+        downhill=descent(call, exact, images, losses),
     )
 
 
@@ -251,7 +252,7 @@ def check_theorem(given: Problem, sizes: Sequence[float]) -> pd.DataFrame:
     Columns: model, size; product, that of the step with d, by the size; cosine of the two; error,
     length of (step / size - H d) by that of H d (NaN where H d is 0).
     """
-    downhill = given.downhill()
+    downhill = given.downhill
     expected = given.first_order()
     tables = []
     for size in sizes:
@@ -275,7 +276,7 @@ def check_step(
     preconditioner: of PRECONDITIONERS, applied to the student's descent. Columns: model, length;
     drop of L_T in nats; promised, the same to first order; cosine of the step with d.
     """
-    downhill = given.downhill()
+    downhill = given.downhill
     bend = PRECONDITIONERS[preconditioner]
     step = given.student_step(size)
     step = bend(step, downhill)
