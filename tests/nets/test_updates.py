@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reference import TINY
+from sublearn.core.store import Store
 from sublearn.nets import gradients, jobs, training, updates
 from sublearn.nets.ensemble import forward, initial_weights, inner_product
 from sublearn.nets.measures import cosine
@@ -209,6 +210,14 @@ def test_a_linearized_student_learns(store):
     table = updates.run([SHORT], models=2, looks=[0], linearized=True, store=store)
     losses = table.pivot(index="model", columns="step", values="distillation loss")
     assert (losses[training.distill_steps(SHORT)] < 0.7 * losses[0]).all()
+
+
+def test_linearized_students_learn_side_by_side(store):
+    sizes = grid(SHORT, hidden=[(16, 12), (8, 8), (8, 12), (12, 8)])
+    together = updates.run(sizes, models=1, linearized=True, store=store)
+    alone = updates.run(sizes[1:2], models=1, linearized=True, store=Store(store.root / "alone"))
+    one = together[together.hidden == "8-8"]
+    assert one["distillation loss"].tolist() == alone["distillation loss"].tolist()
 
 
 def test_what_cannot_be_is_refused(store):

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,6 +51,7 @@ from sublearn.nets.settings import Setting, columns, difference
 CODE = code_digest("nets.updates")
 WATCHED = Kind("watched_students", CODE, Json())
 TINY = torch.finfo(torch.float64).tiny  # in place of a square that is zero
+FORWARD_MODE = Lock()  # torch keeps one state of forward differentiation for all threads
 PROJECTIONS = ("", "gradient", "update", "random", "other start")
 
 
@@ -102,7 +104,8 @@ def linear_outputs(net: nn.Module, start: Weights, weights: Weights, inputs: Ten
     def outputs_of(at: Weights) -> tuple[Tensor, ...]:
         return tuple(forward(net, at, inputs))
 
-    values, changes = jvp(outputs_of, (start,), (moved,))
+    with FORWARD_MODE:
+        values, changes = jvp(outputs_of, (start,), (moved,))
     return Outputs(*(value + change for value, change in zip(values, changes)))
 
 
