@@ -1,5 +1,6 @@
 """Checks of a built site that need no browser: links, outside hosts, alternative texts, sizes."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 ADDRESSES = {"a": "href", "link": "href", "object": "data"}  # other tags have a `src`
 LARGEST = 1_000_000  # bytes of a page without its pictures
+STATE = re.compile(r"(?:^|&)(?:at=|(?=[a-z]\w*\.))([a-z]\w*)")  # explorers that a link sets
 
 
 class Page(HTMLParser):
@@ -79,8 +81,15 @@ def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[s
     fragment = unquote(parts.fragment)
     if not file.is_file():
         yield f"the link {address} leads to no file"
-    elif fragment and file in pages and fragment not in pages[file].ids:
+    elif fragment and file in pages and not place_on(pages[file], fragment):
         yield f"the link {address} leads to no such place on its page"
+
+
+def place_on(page: Page, fragment: str) -> bool:
+    """Whether a page has a place of that name, or all the explorers whose state the name sets."""
+    named = set(STATE.findall(fragment)) if "=" in fragment else set()
+    shown = {attributes.get("data-explorer") for _, attributes in page.tags}
+    return fragment in page.ids or (bool(named) and named <= shown)
 
 
 def load_faults(address: str, page: Page) -> Iterator[str]:

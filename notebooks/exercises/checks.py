@@ -269,7 +269,9 @@ def ex_5_3(choose_and_test):
     best = validation.mean(0).argmax()
     assert result != test.mean(0).max(), "That looks at the test images to choose."
     assert result != validation.mean(0).max(), "That reports the accuracy on the images that chose."
-    near(result, test[:, best].mean(), 1e-9, "Choose the arm by its mean over models; then give its mean on test images.")
+    near(
+        result, test[:, best].mean(), 1e-9, "Choose the arm by its mean over models; then give its mean on test images."
+    )
 
 
 @check

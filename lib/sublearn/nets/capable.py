@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sublearn.core.machine import OnStep, device, product_type
+from sublearn.core.machine import OnStep, product_type
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, Save, Store, code_digest, digest
 from sublearn.nets import training
@@ -140,7 +140,9 @@ def part_of_logits(setting: Setting, generator: torch.Generator) -> training.Los
         width = student.aux_logits.shape[-1]
         order = torch.randperm(width, generator=generator)
         drawn = order[: ceil(width / PART)].to(student.aux_logits.device)
-        seen = [each._replace(aux_logits=each.aux_logits[..., drawn]) for each in (student, teacher)]
+        seen = [
+            each._replace(aux_logits=each.aux_logits[..., drawn]) for each in (student, teacher)
+        ]
         return whole(*seen)
 
     return loss
