@@ -332,6 +332,92 @@ def ex_6_5(main, interaction):
     assert interaction > 0, "`interaction`: the heads add more where the layers are shared: mind the sign."
 
 
+# ---------------------------------------------------------------- chapter 7
+
+
+@check
+def ex_7_1(promise):
+    wrong = {
+        "a": "The theorem speaks of a loss along a step, not of answers.",
+        "c": "One small step is far from there.",
+        "d": "It speaks of the first step from the shared start alone.",
+    }
+    chosen(promise, "b", wrong)
+
+
+@check
+def ex_7_2(take_out):
+    direction = 2 * RANDOM.standard_normal(10)
+    toward = RANDOM.standard_normal(10) + 2 * direction
+    away = RANDOM.standard_normal(10) - 2 * direction
+    near(take_out(toward, direction) @ direction, 0, 1e-9, "A part along the direction is left. Is its length 1?")
+    assert np.allclose(take_out(away, direction), away), "What points the other way should stay as it is."
+    rest = toward - take_out(toward, direction)
+    assert np.linalg.matrix_rank(np.stack([rest, direction]), tol=1e-9) == 1, "More than that direction was taken out."
+
+
+@check
+def ex_7_3(guess, share):
+    assert guess in ("always", "mostly", "half"), "`guess` is one of the texts always, mostly, half."
+    assert share < 1, "Are the factors different for each entry? With equal ones the product is never negative."
+    near(share, 0.73, 0.1, "The share differs from what such draws give. Is the factor exp(3 times a normal number)?")
+
+
+@check
+def ex_7_4(half_life):
+    near(half_life(0.4, 0.1, 6), 3, 1e-9, "From 0.4 to 0.1 are two halvings. How many generations is each?")
+    near(half_life(0.5, 0.25, 1), 1, 1e-9, "One halving in one generation is a half-life of 1.")
+
+
+@check
+def ex_7_5(deviations):
+    near(deviations, 0.03 * 270_000**0.5, 0.1, "Divide the cosine by the standard deviation of a random one.")
+
+
+# ---------------------------------------------------------------- chapter 8
+
+
+@check
+def ex_8_1(reason):
+    wrong = {
+        "a": "Then reading its answers the other way round would make it excellent. Would it?",
+        "c": "They were not, in this row.",
+        "d": "Too little noise makes a guesser, and a guesser between two is right in half of the cases.",
+    }
+    chosen(reason, "b", wrong)
+
+
+@check
+def ex_8_2(outside):
+    assert abs(outside - 0.5) > 0.05, "You count negative values only. What of those above 1?"
+    near(outside, 0.659, 0.01, "Count the draws that lie below 0 or above 1.")
+
+
+@check
+def ex_8_3(normalized_error):
+    targets = RANDOM.standard_normal((200, 3)) * [0.01, 1, 100] + 5
+    near(normalized_error(targets, targets), 0, 1e-12, "A student that is always right has no error.")
+    mean = np.broadcast_to(targets.mean(0), targets.shape)
+    near(normalized_error(mean, targets), 1, 1e-9, "The student that gives each logit's mean should get 1.")
+    off = targets + 0.01 * np.array([1, 0, 0])
+    assert normalized_error(off, targets) > 0.2, "A logit that varies little counts too little: divide each by its own."
+
+
+@check
+def ex_8_4(auc):
+    near(auc(np.array([2.0, 3]), np.array([0.0, 1])), 1, 1e-12, "If every member scores higher, the area is 1.")
+    near(auc(np.array([1.0]), np.array([1.0])), 0.5, 1e-12, "Equal scores count half.")
+    near(auc(np.array([0.0, 2]), np.array([1.0])), 0.5, 1e-12, "One member above and one below make one half.")
+
+
+@check
+def ex_8_5(shared, dense):
+    assert shared != 32 * 9, "`shared`: each filter has a bias too."
+    near(shared, 320, 0, "`shared`: a filter has the same weights at every place.")
+    assert dense != 32 * 28**4, "`dense`: each output has a bias too."
+    near(dense, 32 * 28 * 28 * 785, 0, "`dense`: each of the outputs reads every pixel.")
+
+
 # ---------------------------------------------------------------- chapter 9
 
 
