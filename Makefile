@@ -9,7 +9,7 @@
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 # make reference NAME=03         the runs that the verdicts rest on: many models, hours; book/reference/results keeps them
 # make student  the exercises without solutions, in notebooks/exercises       make instructor   with them, in _build
-# make slides   a talk of each executed chapter, in _build/slides             make otter NAME=02  for an autograder
+# make slides   a talk of each executed chapter, in _build/slides             make otter      for an autograder
 # make diff A=FOLDER B=FOLDER    what moved between two folders of results, and which verdicts flipped
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:

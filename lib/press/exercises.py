@@ -46,6 +46,21 @@ DETAILS = "<details><summary>{}</summary>\n\n{}\n\n</details>"
 PICTURE = "![{}](pictures/{}.svg)"
 OPEN_ANSWER = "*Write your answer here.*"
 
+OTTER = """OK_FORMAT = False
+from otter.test_files import test_case
+
+name = "{check}"
+points = 1
+
+
+@test_case()
+def grade({answers}):
+    import checks
+
+    words = checks.verdict(checks.{check}.__wrapped__, [{answers}])
+    assert not words, words
+"""
+
 
 class Piece(NamedTuple):
     """A part of an exercise: `kind` is "text", "code", "hint", "solution" or "result"."""
@@ -139,6 +154,8 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
             yield "markdown", in_notebook(text)
         elif kind == "code":
             yield "code", text
+            if not exercise.number:
+                yield "code", "import checks"
         elif kind == "hint":
             yield "markdown", DETAILS.format("Hint", in_notebook(text))
         elif kind == "result":
@@ -181,6 +198,22 @@ def write(project: Project, folder: Path, *, solved: bool) -> list[Path]:
     return written
 
 
+def write_otter(project: Project, folder: Path) -> list[Path]:
+    """Write what otter-grader needs: for each page a folder of tests, and the checks beside it."""
+    checks = load_checks(project)
+    source = project.root / "notebooks/exercises/checks.py"
+    written = []
+    for page in sorted((project.root / "book/exercises").glob(PAGES)):
+        store.write_atomic(folder / page.stem / "checks.py", source.read_text(encoding="utf8"))
+        for exercise in read_page(page):
+            check, answers = check_of(checks, exercise.number)
+            if check:
+                path = folder / page.stem / "tests" / f"{check}.py"
+                store.write_atomic(path, OTTER.format(check=check, answers=", ".join(answers)))
+                written.append(path)
+    return written
+
+
 # ---------------------------------------------------------------- solutions at work
 
 
@@ -206,6 +239,15 @@ def solve(page: Path, checks: ModuleType, pictures: Path | None = None) -> dict[
         if check:
             said[exercise.number] = getattr(checks, check)(*[names[name] for name in answers])
     return said
+
+
+def peak_memory(project: Project) -> float:
+    """Most memory, in GB, of a process that solves the exercises of chapter 2: what a kernel needs."""
+    import resource
+
+    solve(project.root / "book/exercises/02.md", load_checks(project))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, else kB
 
 
 def draw(project: Project, folder: Path) -> None:
@@ -262,16 +304,23 @@ def setup(app) -> dict:
 
 
 def main() -> int:
-    """Write the students' or the instructor's notebooks, or draw the figures."""
+    """Write students' or instructor's notebooks, an autograder's tests, or figures; or ask for memory."""
     parser = argparse.ArgumentParser("python -m press.exercises", description=main.__doc__)
-    parser.add_argument("what", choices=("student", "instructor", "draw"))
-    parser.add_argument("folder", type=Path, help="where to")
+    parser.add_argument("what", choices=("student", "instructor", "otter", "draw", "memory"))
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("_build/exercises"))
     arguments = parser.parse_args()
     project = Project()
+    if arguments.what == "memory":
+        print(f"{peak_memory(project):.1f} GB for each kernel")
+        return 0
     if arguments.what == "draw":
         draw(project, arguments.folder)
         return 0
-    for path in write(project, arguments.folder, solved=arguments.what == "instructor"):
+    if arguments.what == "otter":
+        written = write_otter(project, arguments.folder)
+    else:
+        written = write(project, arguments.folder, solved=arguments.what == "instructor")
+    for path in written:
         print(os.path.relpath(path))
     return 0
 
