@@ -226,10 +226,12 @@ def ex_4_3(guess, kept):
 
 
 @check
-def ex_4_5(gap):
+def ex_4_5(gap, better):
     gap = np.asarray(gap, float)
     assert gap.shape == (4,), f"One difference for each of 4 models is wanted; the shape is {gap.shape}."
-    assert gap.mean() > 0, "At three logits one of the two kinds of input teaches far more. Is the sign right?"
+    assert 0 < np.abs(gap).max() < 1, "These are no differences of accuracies."
+    assert better in ("uniform", "images"), "`better` is one of the texts uniform, images."
+    assert better == ("uniform" if gap.mean() > 0 else "images"), "`better` and the sign of `gap` contradict each other."
 
 
 @check
@@ -265,6 +267,8 @@ def ex_5_2(guess, optimism):
 @check
 def ex_5_3(choose_and_test):
     validation, test = RANDOM.random((30, 8)), RANDOM.random((30, 8))
+    validation[:, 2] += 0.5
+    test[:, 5] += 0.5
     result = float(choose_and_test(validation, test))
     best = validation.mean(0).argmax()
     assert result != test.mean(0).max(), "That looks at the test images to choose."
@@ -321,7 +325,7 @@ def ex_6_4(few, many):
     few, many = np.asarray(few, float), np.asarray(many, float)
     assert few.shape == many.shape == (4,), "One accuracy for each of 4 models is wanted, twice."
     assert many.mean() > few.mean(), "More logits see more of the teacher's features. Did you mix the two up?"
-    assert many.mean() > 0.5, "With 64 logits such students read most digits. Do they share the heads alone?"
+    assert many.mean() > 0.3, "With 64 logits such students read far more digits. Do they share both heads?"
 
 
 @check
