@@ -242,7 +242,7 @@ def solve(page: Path, checks: ModuleType, pictures: Path | None = None) -> dict[
 
 
 def peak_memory(project: Project) -> float:
-    """Most memory, in GB, of a process that solves the exercises of chapter 2: what a kernel needs."""
+    """Most memory, in GB, of a process that solves the exercises of chapter 2."""
     import resource
 
     solve(project.root / "book/exercises/02.md", load_checks(project))
@@ -304,7 +304,7 @@ def setup(app) -> dict:
 
 
 def main() -> int:
-    """Write students' or instructor's notebooks, an autograder's tests, or figures; or ask for memory."""
+    """Write notebooks, an autograder's tests or figures; or ask what memory a kernel needs."""
     parser = argparse.ArgumentParser("python -m press.exercises", description=main.__doc__)
     parser.add_argument("what", choices=("student", "instructor", "otter", "draw", "memory"))
     parser.add_argument("folder", type=Path, nargs="?", default=Path("_build/exercises"))

@@ -1,4 +1,4 @@
-"""A talk of each executed chapter: its question, its figures, its takeaways, as slides of reveal.js.
+"""A talk of each executed chapter: its question, figures and takeaways, as slides of reveal.js.
 
 The slides are made from the executed copies, so they show what the pages show. They lie beside the
 folder `reveal`, which `make slides` fetches, and need no network.
@@ -24,18 +24,23 @@ MENTION = re.compile(r"\s*\((?:[^()]*; )?\{numref\}`[^`]*`\)|\{\w+(?::\w+)?\}`[^
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="reveal/reveal.css"><link rel="stylesheet" href="reveal/theme/white.css">
+<link rel="stylesheet" href="reveal/reveal.css">
+<link rel="stylesheet" href="reveal/theme/white.css">
 <style>
 .reveal {{ font-size: 30px; }}
 .reveal h2 {{ font-size: 1.3em; text-transform: none; }}
 .reveal h1 {{ font-size: 1.9em; text-transform: none; }}
 .reveal li, .reveal p {{ line-height: 1.35; text-align: left; }}
-.reveal img.figure {{ display: block; margin: 0 auto; max-width: 100%; height: {height}px; object-fit: contain; }}
+.reveal img.figure {{
+  display: block; margin: 0 auto; max-width: 100%; height: {height}px; object-fit: contain;
+}}
 .reveal .caption {{ font-size: 0.75em; }}
 </style></head><body><div class="reveal"><div class="slides">
 {slides}
 </div></div><script src="reveal/reveal.js"></script>
-<script>Reveal.initialize({{ hash: true, width: {width}, height: {full}, margin: 0.06 }});</script></body></html>
+<script>
+Reveal.initialize({{ hash: true, width: {width}, height: {full}, margin: 0.06 }});
+</script></body></html>
 """
 WIDTH, FULL, HEIGHT = 1200, 720, 460  # pixels: of a slide, and how high a figure may be
 ROOM = 620  # letters on a slide of points
@@ -130,7 +135,7 @@ def chapter(project: Project, name: str) -> str:
 
 
 def write(project: Project, only: list[str]) -> list[Path]:
-    """Write the slides of the chapters that have run, or of those that `only` begins; their paths."""
+    """Write slides of the chapters that have run, or of those that `only` begins; their paths."""
     written = []
     for source in sorted((project.root / "notebooks").glob(CHAPTERS)):
         name = source.stem

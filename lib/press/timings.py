@@ -10,10 +10,8 @@ from press.runner import CHAPTERS, Project
 from sublearn.core import store
 
 PROFILES = ("smoke", "laptop")
-HEAD = (
-    "<tr><th>chapter</th><th>smoke, expected</th><th>smoke, measured here</th>"
-    "<th>laptop, expected</th><th>laptop, measured here</th></tr>"
-)
+NAMES = ("chapter", "smoke", "smoke, here", "laptop", "laptop, here")
+HEAD = "<tr>" + "".join(f"<th>{name}</th>" for name in NAMES) + "</tr>"
 
 
 def expected(project: Project, profile: str) -> dict[str, float]:
@@ -23,7 +21,7 @@ def expected(project: Project, profile: str) -> dict[str, float]:
 
 
 def measured(project: Project, profile: str) -> dict[str, float]:
-    """Seconds of the last run of each chapter on this machine; finished models are not run again."""
+    """Seconds of the last run of each chapter here; finished models are not run again."""
     other = Project(project.root, profile)
     return store.read_json(other.private("times.json")) or {}
 
@@ -46,7 +44,7 @@ def table(project: Project) -> str:
         rows.append([title, *(shown(column.get(path.stem)) for column in columns)])
     rows.append(["all, one after the other", *map(shown, totals)])
     body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
-    return f'<div class="pst-scrollable-table-container"><table class="table">{HEAD}{body}</table></div>'
+    return f'<div style="overflow-x: auto"><table class="table">{HEAD}{body}</table></div>'
 
 
 class TimingsDirective(Directive):
