@@ -88,10 +88,11 @@ def points(text: str) -> Iterator[str]:
     items = re.split(r"^\* ", text.strip(), flags=re.MULTILINE)[1:]
     shown = ""
     for item in items:
+        item, *_ = item.split("\n\n")  # what follows the list is no point
         if shown and len(shown) + len(item) > ROOM:
             yield shown
             shown = ""
-        shown += f"* {item.strip()}\n"
+        shown += f"* {item}\n"
     if shown:
         yield shown
 

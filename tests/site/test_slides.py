@@ -76,9 +76,10 @@ def test_slides_hold_figures_and_the_numbers_of_the_run(talks):
 
 def test_a_long_list_is_dealt_out_over_slides():
     items = [f"* {'word ' * 40}{number}\n" for number in range(7)]
-    shown = [*slides.points("Before.\n\n" + "".join(items))]
+    shown = [*slides.points("Before.\n\n" + "".join(items) + "\nAfter.")]
     assert len(shown) == 3
     assert "".join(shown).count("* ") == 7
+    assert "After" not in shown[-1]
     assert all(len(part) <= slides.ROOM for part in shown)
 
 
