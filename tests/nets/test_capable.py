@@ -106,13 +106,13 @@ def table(tmp_path_factory):
 def test_every_arm_has_the_same_models(table):
     counts = table.groupby("arm").model.nunique()
     assert (counts == 3).all()
-    assert set(counts.index) >= {"teacher, random", "untrained, pretrained", "shared", "turned"}
+    assert set(counts.index) >= {"teacher: random", "untrained: pretrained", "shared", "turned"}
     assert table[table.role == "untrained"].turns.notna().all()
 
 
 def test_the_effect_is_there_and_a_wide_channel_makes_it_large(table):
     means = table.groupby("arm").accuracy.mean()
-    assert means["teacher, random"] > 0.8
+    assert means["teacher: random"] > 0.8
     assert means["wide"] > means["shared"] > means["apart"] + 0.03
     assert means["wide"] > 0.4
     assert means["apart"] < 0.2

@@ -296,7 +296,7 @@ def run(
     rows = []
     for key in keys:
         for row in store.read(KIND, key):
-            name = names[row.pop("arm")] if "arm" in row else f"{row['role']}, {row['start']}"
+            name = names[row.pop("arm")] if "arm" in row else f"{row['role']}: {row['start']}"
             rows.append({"arm": name, "seed": seed, "model": key.model} | row)
     return pd.DataFrame(rows)
 
