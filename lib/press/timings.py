@@ -10,6 +10,7 @@ from press.runner import CHAPTERS, Project
 from sublearn.core import store
 
 PROFILES = ("smoke", "laptop")
+FRAME = '<div style="overflow-x: auto" tabindex="0" role="region" aria-label="Seconds by chapter">'
 NAMES = ("chapter", "smoke", "smoke, here", "laptop", "laptop, here")
 HEAD = "<tr>" + "".join(f"<th>{name}</th>" for name in NAMES) + "</tr>"
 
@@ -44,7 +45,7 @@ def table(project: Project) -> str:
         rows.append([title, *(shown(column.get(path.stem)) for column in columns)])
     rows.append(["all, one after the other", *map(shown, totals)])
     body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
-    return f'<div style="overflow-x: auto"><table class="table">{HEAD}{body}</table></div>'
+    return f'{FRAME}<table class="table">{HEAD}{body}</table></div>'
 
 
 class TimingsDirective(Directive):
