@@ -12,12 +12,14 @@ import ast
 import base64
 import importlib.util
 import inspect
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -256,7 +258,8 @@ def draw(project: Project, folder: Path) -> None:
     checks = load_checks(project)
     for page in sorted((project.root / "book/exercises").glob(PAGES)):
         if "```{right-result}" in page.read_text(encoding="utf8"):
-            solve(page, checks, folder)
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                solve(page, checks, folder)
 
 
 def drawn(project: Project) -> Path:

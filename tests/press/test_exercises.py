@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 import pytest
@@ -159,3 +161,21 @@ def test_notebooks_are_written_where_one_says(tmp_path):
     written = exercises.write(PROJECT, tmp_path, solved=True)
     assert [path.stem for path in written] == [page.stem for page in PAGES]
     assert "copied_share" in Path(written[0]).read_text(encoding="utf8")
+
+
+def test_an_autograder_is_given_each_check(tmp_path, monkeypatch):
+    """A right answer, a wrong one, and None, which otter-grader gives where a cell crashed."""
+    written = exercises.write_otter(PROJECT, tmp_path)
+    assert len(written) == sum(name.startswith("ex_") for name in vars(CHECKS))
+    otter = ModuleType("otter.test_files")
+    otter.test_case = lambda: lambda function: function
+    monkeypatch.setitem(sys.modules, "otter", ModuleType("otter"))
+    monkeypatch.setitem(sys.modules, "otter.test_files", otter)
+    monkeypatch.setitem(sys.modules, "checks", CHECKS)
+    names = {}
+    exec((tmp_path / "01/tests/ex_1_1.py").read_text(encoding="utf8"), names)
+    names["grade"]("c")
+    for answer, words in {"a": "not yet. A small gradient", None: "not yet. "}.items():
+        with pytest.raises(AssertionError, match=words):
+            names["grade"](answer)
+    assert (tmp_path / "01/checks.py").read_bytes() == Path(CHECKS.__file__).read_bytes()
