@@ -23,6 +23,8 @@ from sublearn.nets.settings import PARTS, Setting
 
 KIND = Kind("capable", code_digest("nets.capable"), Json())
 TURNS = 4  # quarter turns of an image, to be told apart
+TOLD_IMAGES = 5_000  # training images on which a readout of turns is fitted
+RIDGE = 1e-3  # its penalty, in units of the mean eigenvalue
 PART = 8  # a part of the channel is every so-manieth logit, drawn anew for each batch
 
 
@@ -111,9 +113,11 @@ def scrambled_start(key: CapableKey, owner: str, width: int) -> Weights:
     """A pretrained start whose numbers stand at other places of each hidden matrix or bias."""
     start = pretrained_start(key, owner, width)
     for name, tensor in start.items():
-        if name.startswith("hidden"):
-            order = rng(key.seed, owner, "scramble", key.model, name).permutation(tensor.numel())
-            start[name] = tensor.flatten()[torch.from_numpy(order)].view_as(tensor)
+        if not name.startswith("hidden"):
+            continue
+        generator = rng(key.seed, owner, "scramble", key.model, name)
+        order = torch.from_numpy(generator.permutation(tensor.numel()))
+        start[name] = tensor.flatten()[order].view_as(tensor)
     return start
 
 
@@ -189,9 +193,11 @@ def begin(key: CapableKey, arm: Arm, start: Weights, own: Weights) -> training.S
         if name.startswith("aux_head"):
             weights[name] = tensor[:, : arm.aux_dim].clone()
     state = training.train_state(weights, lr=setting.lr, optimizer=setting.optimizer)
+    seed = rng(key.seed, "channel", key.model).integers(2**62)
     generator = torch.Generator()
-    generator.manual_seed(int(rng(key.seed, "channel", key.model).integers(2**62)))
-    return training.Student(network(setting), state, CHANNELS[arm.channel](setting, generator))
+    generator.manual_seed(int(seed))
+    loss = CHANNELS[arm.channel](setting, generator)
+    return training.Student(network(setting), state, loss)
 
 
 def numbers(key: CapableKey, weights: Weights, start: Weights, width: int) -> dict[str, float]:
@@ -203,6 +209,17 @@ def numbers(key: CapableKey, weights: Weights, start: Weights, width: int) -> di
     return {name: float(value) for name, value in measured.items()}
 
 
+def last_layer(key: CapableKey, start: Weights, images: Tensor) -> Tensor:
+    """Features (image, D) of a start, which holds one model, for images (image, pixel)."""
+    layer = images
+    for number in range(len(key.setting.hidden)):
+        weight = start[f"hidden.{number}.weight"][0]
+        bias = start[f"hidden.{number}.bias"][0]
+        layer = layer @ weight.mT + bias
+        layer = layer.relu()
+    return layer
+
+
 def turns_told(key: CapableKey, start: Weights) -> float:
     """Accuracy with which a linear readout of a start's features tells turns of new images.
 
@@ -211,19 +228,21 @@ def turns_told(key: CapableKey, start: Weights) -> float:
     images = images_of(key.setting)
     generator = rng(key.seed, "told turns", key.model)
     features, labels = [], []
-    for levels in (images.train_images[:5_000], images.test_images):
+    for levels in (images.train_images[:TOLD_IMAGES], images.test_images):
         turns = torch.from_numpy(generator.integers(0, TURNS, len(levels)))
-        layer = turn(scaled(levels, images.top), turns)
-        for number in range(len(key.setting.hidden)):
-            name = f"hidden.{number}"
-            layer = (layer @ start[f"{name}.weight"][0].mT + start[f"{name}.bias"][0]).relu()
-        features.append(F.pad(layer, (0, 1), value=1.0).double())
+        shown = turn(scaled(levels, images.top), turns)
+        layer = last_layer(key, start, shown)
+        with_constant = F.pad(layer, (0, 1), value=1.0)
+        features.append(with_constant.double())
         labels.append(turns)
     gram = features[0].mT @ features[0]
-    gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
-    readout = torch.linalg.solve(gram, features[0].mT @ F.one_hot(labels[0], TURNS).double())
+    penalty = RIDGE * gram.diagonal().mean()
+    gram += penalty * torch.eye(len(gram))
+    targets = F.one_hot(labels[0], TURNS).double()
+    readout = torch.linalg.solve(gram, features[0].mT @ targets)
     guesses = (features[1] @ readout).argmax(1)
-    return float((guesses == labels[1]).double().mean())
+    right = guesses == labels[1]
+    return float(right.double().mean())
 
 
 def train_model(keys: list[CapableKey], save: Save, on_step: OnStep) -> None:
