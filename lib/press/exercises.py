@@ -39,6 +39,10 @@ PIECE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
+    (
+        re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
+        "Put your answer in place of `...`.",
+    ),
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
     (re.compile(r"\{(?:term|ref|doc|download)\}`([^`]*)`"), r"\1"),
