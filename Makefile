@@ -9,6 +9,8 @@
 # make why NAME=02     what changed since that notebook ran     make browser  the Chromium of the browser tests
 # make reference NAME=03         the runs that the verdicts rest on: many models, hours; book/reference/results keeps them
 # make pdf      the whole book as one PDF, from the same pages (needs a Chromium)     make setup   only set up
+# make student  the exercises without solutions, in notebooks/exercises       make instructor   with them, in _build
+# make slides   a talk of each executed chapter, in _build/slides             make otter      for an autograder
 # make diff A=FOLDER B=FOLDER    what moved between two folders of results, and which verdicts flipped
 #
 # PROFILE=paper chooses a profile of profiles.yml, JOBS=2 runs two notebooks at a time, and ARGS passes the rest:
@@ -25,7 +27,7 @@ READY := .venv/ready-$(firstword $(shell pwd -P | cksum))
 OWN_KERNEL := JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1
 PRESS := $(BIN)/python -I -m press
 
-.PHONY: book smoke pdf setup run why reference diff test lint lab serve bench clean browser pins readme bundle laboratory
+.PHONY: student instructor slides otter book smoke pdf setup run why reference diff test lint lab serve bench clean browser pins readme bundle laboratory
 
 book: $(READY)
 	$(PRESS) book --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
@@ -111,6 +113,28 @@ laboratory: $(READY)
 	mv _build/laboratory.csv book/reference/laboratory.csv
 	$(DIGITS) | node tests/explorers/record.mjs > _build/laboratory-run.json
 	mv _build/laboratory-run.json book/reference/laboratory-run.json
+
+student: $(READY)
+	$(BIN)/python -I -m press.exercises student notebooks/exercises
+	$(BIN)/python -I -m press.exercises draw notebooks/exercises/pictures
+
+instructor: $(READY)
+	$(BIN)/python -I -m press.exercises instructor _build/instructor
+	cp notebooks/exercises/checks.py _build/instructor
+	$(BIN)/python -I -m press.exercises draw _build/instructor/pictures
+
+otter: $(READY)
+	$(BIN)/python -I -m press.exercises otter _build/otter
+
+# reveal.js is fetched once; the slides themselves need no network.
+slides: $(READY) _build/slides/reveal
+	$(BIN)/python -I -m press.slides --profile $(PROFILE) $(ARGS)
+
+_build/slides/reveal:
+	@command -v npm >/dev/null || { echo "npm is needed once, to fetch reveal.js." >&2; exit 1; }
+	@mkdir -p _build/slides && cd _build/slides && npm pack --silent reveal.js@5.2.1 >/dev/null
+	@cd _build/slides && tar -xzf reveal.js-5.2.1.tgz && mkdir reveal.new && mv package/dist/* package/LICENSE reveal.new
+	@cd _build/slides && rm -r package reveal.js-5.2.1.tgz && mv reveal.new reveal
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

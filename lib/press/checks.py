@@ -30,6 +30,7 @@ CAPTION = re.compile(
 MARKUP = re.compile(r"<[^>]+>")
 ASKS = re.compile(r"(What|Whether|Which|Where|Why|How)\b")
 ANSWERS = re.compile(r"\b(depends?|need not|says?|decides?|stays open|differs?)\b")
+STATE = re.compile(r"(?:^|&)(?:at=|(?=[a-z]\w*\.))([a-z]\w*)")  # explorers that a link sets
 
 
 class Page(HTMLParser):
@@ -143,8 +144,15 @@ def link_faults(address: str, page: Page, pages: dict[Path, Page]) -> Iterator[s
     fragment = unquote(parts.fragment)
     if not file.is_file():
         yield f"the link {address} leads to no file"
-    elif fragment and file in pages and fragment not in pages[file].ids:
+    elif fragment and file in pages and not place_on(pages[file], fragment):
         yield f"the link {address} leads to no such place on its page"
+
+
+def place_on(page: Page, fragment: str) -> bool:
+    """Whether a page has a place of that name, or all the explorers whose state the name sets."""
+    named = set(STATE.findall(fragment)) if "=" in fragment else set()
+    shown = {attributes.get("data-explorer") for _, attributes in page.tags}
+    return fragment in page.ids or (bool(named) and named <= shown)
 
 
 def load_faults(address: str, page: Page) -> Iterator[str]:

@@ -6,7 +6,7 @@ module imports only from modules to its left.
 core: rng > memory > machine > cluster > store
 nets: settings > data > noise > inputs > models > ensemble > training > measures > jobs >
   experiment > similarity > deviation > pictures > convolution >
-  heads > vision > gradients >
+  heads > vision > capable > gradients >
   updates > traits
 lm: prompts > corpus > tiny > model > pretrained >
   entanglement > interventions > numbers > digit_lists > ten_digits > digit_numbers

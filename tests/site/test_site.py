@@ -59,6 +59,23 @@ def test_a_site_in_order_has_no_problems(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("fragment", "good"),
+    [
+        ("at=plane", True),
+        ("laboratory.loss=kl&plane.logits=1&at=plane", True),
+        ("laboratory.loss=kl&at=noise", False),
+        ("loss=kl", False),
+        ("plane", False),
+    ],
+)
+def test_a_link_may_set_the_explorers_that_a_page_shows(tmp_path, fragment, good):
+    body = f"""<a href="#{fragment.replace("&", "&amp;")}">set</a>
+        <div class="explorer" data-explorer="laboratory"></div><div class="explorer" data-explorer="plane"></div>"""
+    found = problems(small_site(tmp_path, body))
+    assert len(found) == (not good)
+
+
+@pytest.mark.parametrize(
     ("body", "extra", "fault"),
     [
         ("<a href='three.html'>three</a>", "", "leads to no file"),

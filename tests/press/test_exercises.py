@@ -1,0 +1,181 @@
+"""Exercises: solutions pass their checks, nothing else does, and notebooks are what the pages make."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib as mpl
+import pytest
+
+from press import exercises
+from press.exercises import (
+    check_of,
+    in_notebook,
+    load_checks,
+    notebook,
+    pieces_of,
+    read_page,
+    solve,
+    template,
+)
+from press.runner import Project
+
+mpl.use("agg")
+PROJECT = Project()
+PAGES = sorted((PROJECT.root / "book/exercises").glob(exercises.PAGES))
+CHECKS = load_checks(PROJECT)
+EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+GRADES = {"recall", "compute", "predict, then run", "in the explorer", "design"}
+
+
+def titles(page):
+    return re.findall(r"^## Exercise (\d+)\.(\d+) \((.*?)\): \S", page.read_text(encoding="utf8"), re.MULTILINE)
+
+
+def test_every_chapter_but_the_bonus_one_has_a_page():
+    chapters = {path.name[:2] for path in (PROJECT.root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    assert chapters - {"14"} <= {page.stem for page in PAGES}
+
+
+@EACH
+def test_a_page_has_five_graded_exercises_in_order(page):
+    found = titles(page)
+    assert len(found) >= 5
+    assert [(int(chapter), int(number)) for chapter, number, _ in found] == [
+        (int(page.stem), place) for place in range(1, len(found) + 1)
+    ]
+    grades = {grade for _, _, grade in found}
+    assert grades <= GRADES
+    assert {"recall", "compute", "predict, then run", "design"} <= grades
+    assert [exercise.number for exercise in read_page(page)][1:] == [".".join(one[:2]) for one in found]
+
+
+@EACH
+def test_every_exercise_has_a_hint_and_a_solution(page):
+    for exercise in read_page(page)[1:]:
+        kinds = [piece.kind for piece in exercise.pieces]
+        assert kinds.count("hint") == kinds.count("solution") == 1, exercise.number
+        assert kinds.index("hint") < kinds.index("solution")
+
+
+def test_every_check_belongs_to_an_exercise():
+    numbers = {exercise.number for page in PAGES for exercise in read_page(page)}
+    named = {name.removeprefix("ex_").replace("_", ".") for name in vars(CHECKS) if name.startswith("ex_")}
+    assert named <= numbers
+
+
+@EACH
+def test_solutions_run_and_pass_their_checks(page, tmp_path):
+    said = solve(page, CHECKS, tmp_path)
+    assert said and all(said.values()), said
+    pictures = re.findall(r"^```\{right-result\} (\S+)", page.read_text(encoding="utf8"), re.MULTILINE)
+    assert sorted(path.stem for path in tmp_path.glob("*.svg")) == sorted(pictures)
+
+
+@EACH
+def test_an_empty_notebook_passes_no_check_and_is_told_so(page, capsys):
+    """Student notebooks as they are handed out, and with answers of a wrong kind."""
+    cells = json.loads(notebook(page, CHECKS, solved=False))["cells"]
+    names = {"checks": CHECKS}
+    for exercise in read_page(page)[1:]:
+        check, answers = check_of(CHECKS, exercise.number)
+        if not check:
+            continue
+        exec(template(answers, exercises.solution_code(exercise)), names)
+        assert not getattr(CHECKS, check)(*[names[name] for name in answers])
+        for wrong in ("owl", -7.5, [], None):
+            assert not getattr(CHECKS, check)(*[wrong for _ in answers]), (exercise.number, wrong)
+        told = capsys.readouterr().out.splitlines()
+        assert len(told) == 5 and all(line.startswith(f"{exercise.number}: ") and len(line) > 20 for line in told)
+    assert sum(cell["cell_type"] == "code" for cell in cells) > len(titles(page))
+
+
+@EACH
+def test_solutions_are_not_handed_out(page):
+    handed = notebook(page, CHECKS, solved=False)
+    full = notebook(page, CHECKS, solved=True)
+    assert "Solution" not in handed
+    for exercise in read_page(page)[1:]:
+        for line in exercises.solution_code(exercise).splitlines():
+            if "=" in line and not line.startswith(("def ", "from ")) and len(line) > 25:
+                assert json.dumps(line)[1:-1] in full
+                given = [piece.text for piece in exercise.pieces if piece.kind == "code"]
+                assert line in "\n".join(given) or json.dumps(line)[1:-1] not in handed, line
+
+
+@EACH
+def test_regenerating_gives_the_committed_notebook(page):
+    path = PROJECT.root / f"notebooks/exercises/{page.stem}.ipynb"
+    assert path.read_text(encoding="utf8") == notebook(page, CHECKS, solved=False), "run `make student`"
+
+
+@EACH
+def test_notebooks_hold_no_roles_of_the_book(page):
+    for cell in json.loads(notebook(page, CHECKS, solved=True))["cells"]:
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"\{[\w-]+\}`|^:::|^\(ex-|<a ", "".join(cell["source"]), re.MULTILINE)
+
+
+@EACH
+def test_a_student_can_know_how_answers_are_called(page):
+    for exercise in read_page(page)[1:]:
+        _, answers = check_of(CHECKS, exercise.number)
+        written = template(answers, exercises.solution_code(exercise))
+        for name in answers:
+            assert re.search(rf"^(def {name}\(|{name} = \.\.\.)", written, re.MULTILINE)
+
+
+def test_pieces_are_told_apart():
+    text = "Text.\n\n```python\ngiven = 1\n```\n\n:::{dropdown} Hint\nThink.\n:::\n\n"
+    text += ":::{dropdown} Solution\nSo:\n\n```python\nanswer = 2\n```\n:::\n\n```{right-result} 1.2\nA line.\n```\n"
+    kinds = [piece.kind for piece in pieces_of(text) if piece.text]
+    assert kinds == ["text", "code", "hint", "solution", "result"]
+    (inner,) = [piece.text for piece in pieces_of(text) if piece.kind == "solution"]
+    assert [piece.kind for piece in pieces_of(inner) if piece.text] == ["text", "code"]
+
+
+def test_a_template_keeps_first_lines_and_hides_the_rest():
+    code = "guess = 3\n\ndef share(head, column):\n    return 1\n\nhelper = 2"
+    assert template(["share", "guess"], code) == "def share(head, column):\n    ...\n\nguess = ..."
+
+
+def test_roles_become_words():
+    text = '(ex-1-2)=\nSee {doc}`the page </book/x>`, {ref}`a part <sec-y>`; <a href="x.html#at=plane">the plane</a>.'
+    assert in_notebook(text) == "See the page, a part; the plane."
+
+
+def test_a_check_says_what_is_wrong_and_not_what_is_right(capsys):
+    assert not CHECKS.ex_1_2(lambda head, column: 2.0)
+    assert capsys.readouterr().out.startswith("1.2: not yet. A share lies between 0 and 1")
+    assert not CHECKS.ex_1_2(...)
+    assert capsys.readouterr().out == "1.2: `copied_share` has no answer yet.\n"
+    assert not CHECKS.ex_1_2(lambda head: 1 / 0)
+    assert "TypeError" in capsys.readouterr().out
+    assert not CHECKS.ex_1_1("x")
+    assert "letters a, b, c, d" in capsys.readouterr().out
+
+
+def test_notebooks_are_written_where_one_says(tmp_path):
+    written = exercises.write(PROJECT, tmp_path, solved=True)
+    assert [path.stem for path in written] == [page.stem for page in PAGES]
+    assert "copied_share" in Path(written[0]).read_text(encoding="utf8")
+
+
+def test_an_autograder_is_given_each_check(tmp_path, monkeypatch):
+    """A right answer, a wrong one, and None, which otter-grader gives where a cell crashed."""
+    written = exercises.write_otter(PROJECT, tmp_path)
+    assert len(written) == sum(name.startswith("ex_") for name in vars(CHECKS))
+    otter = ModuleType("otter.test_files")
+    otter.test_case = lambda: lambda function: function
+    monkeypatch.setitem(sys.modules, "otter", ModuleType("otter"))
+    monkeypatch.setitem(sys.modules, "otter.test_files", otter)
+    monkeypatch.setitem(sys.modules, "checks", CHECKS)
+    names = {}
+    exec((tmp_path / "01/tests/ex_1_1.py").read_text(encoding="utf8"), names)
+    names["grade"]("c")
+    for answer, words in {"a": "not yet. A small gradient", None: "not yet. "}.items():
+        with pytest.raises(AssertionError, match=words):
+            names["grade"](answer)
+    assert (tmp_path / "01/checks.py").read_bytes() == Path(CHECKS.__file__).read_bytes()
