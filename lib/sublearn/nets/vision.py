@@ -40,7 +40,7 @@ from sublearn.nets.training import Loss, matching_loss, train_state
 
 INIT = Setting(init="torch")  # the initial law of torch.nn
 TURN, SHIFT = 60, 2  # degrees and pixels of the augmentation (code of the student report)
-PIXELWISE = ("uniform", "gaussian", "bernoulli", "blurred")  # inputs that need no gray images
+WITHOUT_IMAGES = ("uniform", "gaussian", "bernoulli", "blurred", "shaded", "perlin")
 CORRUPTIONS = {  # kind -> sizes: degrees, pixels, sd, factor
     "rotation": (15.0, 30.0, 60.0),
     "crop": (1.0, 2.0, 4.0),
@@ -229,13 +229,13 @@ def noise_images(student: Student, seed: int, model: int, number: int | str, cou
     teacher = student.teacher
     images = images_of(teacher)
     generator = rng(seed, "inputs", student.inputs, model, number)
-    gray = None
+    shown = images  # a family asks photographs for nothing but their side
     if teacher.dataset != PHOTOS:
-        gray = data.load(teacher.dataset)
-    elif student.inputs not in PIXELWISE:
-        allowed = ", ".join(PIXELWISE)
+        shown = data.load(teacher.dataset)
+    elif student.inputs not in WITHOUT_IMAGES:
+        allowed = ", ".join(WITHOUT_IMAGES)
         raise ValueError(f"inputs {student.inputs!r} of photographs; choose one of {allowed}")
-    context = NoiseContext(generator, seed, model, student.strength, teacher.dataset, gray)
+    context = NoiseContext(generator, seed, model, student.strength, teacher.dataset, shown)
     squares = torch.empty(count * images.channels, images.side**2)
     fill = FAMILIES[student.inputs]
     fill(context, squares)
