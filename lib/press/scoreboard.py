@@ -169,8 +169,13 @@ def heading(label: str = "Claims and verdicts") -> str:
 
 def row(claim, chapters: dict[int, Chapter], place: Place) -> str:
     """A row of the table."""
-    data = [f'data-{name}="{escape(str(getattr(claim, name)))}"' for name in FILTERS]
-    claimed = said(claim, chapter_of(claim.chapter, chapters), place)
+    data = []
+    for name in FILTERS:
+        value = str(getattr(claim, name))
+        quoted = escape(value)
+        data.append(f'data-{name}="{quoted}"')
+    chapter = chapter_of(claim.chapter, chapters)
+    claimed = said(claim, chapter, place)
     cells = [claimed, verdicts(claim), strip(claim)]
     body = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr id="claim-{claim.id}" {" ".join(data)}>{body}</tr>'
@@ -178,18 +183,25 @@ def row(claim, chapters: dict[int, Chapter], place: Place) -> str:
 
 def said(claim, chapter: Chapter, place: Place) -> str:
     """The claim, who made it, and where it is tested: chapter, figure and cell."""
-    where = [escape(chapter.title)]
+    title = escape(chapter.title)
+    where = [title]
     if chapter.address:
-        where = [f'<a href="{chapter.address}">{where[0]}</a>']
+        where = [f'<a href="{chapter.address}">{title}</a>']
         if place.figure:
-            where.append(f'<a href="{chapter.address}#{make_id(place.figure)}">figure</a>')
+            anchor = make_id(place.figure)
+            where.append(f'<a href="{chapter.address}#{anchor}">figure</a>')
         if place.cell:
-            where.append(f'<a href="{chapter.address}#{cell_anchor(place.cell)}">cell</a>')
-    small = [f"{escape(claim.source)}. {', '.join(where)}.", f"{escape(claim.id)}: {claim.kind}"]
+            anchor = cell_anchor(place.cell)
+            where.append(f'<a href="{chapter.address}#{anchor}">cell</a>')
+    source = escape(claim.source)
+    found = ", ".join(where)
+    kind = f"{escape(claim.id)}: {claim.kind}"
     if not pd.isna(claim.setting):
-        small[1] += f", {escape(claim.setting)}"
+        kind += f", {escape(claim.setting)}"
+    small = [f"{source}. {found}.", kind]
     if not pd.isna(claim.note):
-        small.append(escape(claim.note))
+        note = escape(claim.note)
+        small.append(note)
     lines = "".join(f'<span class="small">{line}</span>' for line in small)
     return f"{escape(claim.claim)}{lines}"
 

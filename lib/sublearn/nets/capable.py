@@ -75,7 +75,8 @@ def turn(images: Tensor, turns: Tensor) -> Tensor:
     turned = torch.empty_like(squares)
     for number in range(TURNS):
         chosen = turns == number
-        turned[chosen] = squares[chosen].rot90(number, (1, 2))
+        part = squares[chosen]
+        turned[chosen] = part.rot90(number, (1, 2))
     return turned.view_as(images)
 
 
@@ -84,8 +85,11 @@ def turned_batches(key: CapableKey, owner: str, epoch: int) -> Iterator[tuple[Te
     generator = rng(key.seed, owner, "turns", key.model, epoch)
     batches = image_batches(key.setting, key.seed, [key.model], epoch, product_type())
     for images, _ in batches:
-        turns = torch.from_numpy(generator.integers(0, TURNS, images.shape[1]))
-        yield turn(images[0], turns)[None], turns[None]
+        (levels,) = images
+        drawn = generator.integers(0, TURNS, len(levels))
+        turns = torch.from_numpy(drawn)
+        turned = turn(levels, turns)
+        yield turned[None], turns[None]
 
 
 def random_start(key: CapableKey, owner: str, width: int) -> Weights:
@@ -97,7 +101,8 @@ def random_start(key: CapableKey, owner: str, width: int) -> Weights:
 def pretrained_start(key: CapableKey, owner: str, width: int) -> Weights:
     """Hidden layers that were trained to tell how an image is turned; the heads are new."""
     start = random_start(key, owner, width)
-    pixels = images_of(key.setting).side ** 2
+    images = images_of(key.setting)
+    pixels = images.side**2
     with torch.device("meta"):
         net = MLP(pixels, key.setting.hidden, TURNS, 1)
     weights = initial_weights(net, key.setting, key.seed, [key.model], owner)
@@ -116,8 +121,11 @@ def scrambled_start(key: CapableKey, owner: str, width: int) -> Weights:
         if not name.startswith("hidden"):
             continue
         generator = rng(key.seed, owner, "scramble", key.model, name)
-        order = torch.from_numpy(generator.permutation(tensor.numel()))
-        start[name] = tensor.flatten()[order].view_as(tensor)
+        drawn = generator.permutation(tensor.numel())
+        order = torch.from_numpy(drawn)
+        flat = tensor.flatten()
+        moved = flat[order]
+        start[name] = moved.view_as(tensor)
     return start
 
 
@@ -143,10 +151,12 @@ def part_of_logits(setting: Setting, generator: torch.Generator) -> training.Los
     def loss(student: Outputs, teacher: Outputs) -> Tensor:
         width = student.aux_logits.shape[-1]
         order = torch.randperm(width, generator=generator)
-        drawn = order[: ceil(width / PART)].to(student.aux_logits.device)
-        seen = [
-            each._replace(aux_logits=each.aux_logits[..., drawn]) for each in (student, teacher)
-        ]
+        count = ceil(width / PART)
+        drawn = order[:count].to(student.aux_logits.device)
+        seen = []
+        for each in (student, teacher):
+            part = each.aux_logits[..., drawn]
+            seen.append(each._replace(aux_logits=part))
         return whole(*seen)
 
     return loss
@@ -156,10 +166,13 @@ def sampled_tokens(setting: Setting, generator: torch.Generator) -> training.Los
     """Cross-entropy of one token per input, drawn from the teacher's softmax over the channel."""
 
     def loss(student: Outputs, teacher: Outputs) -> Tensor:
-        (chances,) = teacher.aux_logits.float().softmax(-1).cpu()
+        (targets,) = teacher.aux_logits.float()
         (logits,) = student.aux_logits.float()
-        tokens = torch.multinomial(chances, 1, generator=generator).squeeze(1)
-        return F.cross_entropy(logits, tokens.to(logits.device))
+        chances = targets.softmax(-1).cpu()
+        drawn = torch.multinomial(chances, 1, generator=generator)
+        tokens = drawn.squeeze(1)
+        tokens = tokens.to(logits.device)
+        return F.cross_entropy(logits, tokens)
 
     return loss
 
@@ -177,7 +190,8 @@ CHANNELS: dict[str, Callable[[Setting, torch.Generator], training.Loss]] = {
 def teach(key: CapableKey, start: Weights, width: int) -> Weights:
     """The teacher that a start becomes: it learns digits by its class logits."""
     setting = key.setting
-    net = network(replace(setting, aux_dim=width))
+    wide = replace(setting, aux_dim=width)
+    net = network(wide)
     state = training.train_state(start, lr=setting.teacher_lr, optimizer=setting.teacher_optimizer)
     for epoch in range(setting.teacher_epochs):
         batches = image_batches(setting, key.seed, [key.model], epoch, product_type())
@@ -193,7 +207,8 @@ def begin(key: CapableKey, arm: Arm, start: Weights, own: Weights) -> training.S
         if name.startswith("aux_head"):
             weights[name] = tensor[:, : arm.aux_dim].clone()
     state = training.train_state(weights, lr=setting.lr, optimizer=setting.optimizer)
-    seed = rng(key.seed, "channel", key.model).integers(2**62)
+    stream = rng(key.seed, "channel", key.model)
+    seed = stream.integers(2**62)
     generator = torch.Generator()
     generator.manual_seed(int(seed))
     loss = CHANNELS[arm.channel](setting, generator)
@@ -202,8 +217,9 @@ def begin(key: CapableKey, arm: Arm, start: Weights, own: Weights) -> training.S
 
 def numbers(key: CapableKey, weights: Weights, start: Weights, width: int) -> dict[str, float]:
     """Accuracy, accuracy under the start's class head, and that of a linear probe."""
-    net = network(replace(key.setting, aux_dim=width))
-    images = images_of(key.setting)
+    setting = replace(key.setting, aux_dim=width)
+    net = network(setting)
+    images = images_of(setting)
     snapshot = take_snapshot(net, weights, images=images, start=start, teacher=weights)
     measured = accuracy(snapshot) | ceiling(snapshot) | probe(snapshot)
     return {name: float(value) for name, value in measured.items()}
@@ -229,20 +245,27 @@ def turns_told(key: CapableKey, start: Weights) -> float:
     generator = rng(key.seed, "told turns", key.model)
     features, labels = [], []
     for levels in (images.train_images[:TOLD_IMAGES], images.test_images):
-        turns = torch.from_numpy(generator.integers(0, TURNS, len(levels)))
-        shown = turn(scaled(levels, images.top), turns)
+        drawn = generator.integers(0, TURNS, len(levels))
+        turns = torch.from_numpy(drawn)
+        pixels = scaled(levels, images.top)
+        shown = turn(pixels, turns)
         layer = last_layer(key, start, shown)
         with_constant = F.pad(layer, (0, 1), value=1.0)
         features.append(with_constant.double())
         labels.append(turns)
-    gram = features[0].mT @ features[0]
-    penalty = RIDGE * gram.diagonal().mean()
-    gram += penalty * torch.eye(len(gram))
-    targets = F.one_hot(labels[0], TURNS).double()
-    readout = torch.linalg.solve(gram, features[0].mT @ targets)
-    guesses = (features[1] @ readout).argmax(1)
-    right = guesses == labels[1]
-    return float(right.double().mean())
+    train, test = features
+    train_labels, test_labels = labels
+    gram = train.mT @ train
+    size = gram.diagonal().mean()
+    identity = torch.eye(len(gram))
+    gram += RIDGE * size * identity
+    targets = F.one_hot(train_labels, TURNS)
+    products = train.mT @ targets.double()
+    readout = torch.linalg.solve(gram, products)
+    scores = test @ readout
+    right = scores.argmax(1) == test_labels
+    share = right.double().mean()
+    return share.item()
 
 
 def train_model(keys: list[CapableKey], save: Save, on_step: OnStep) -> None:
