@@ -38,8 +38,8 @@ class Edition(NamedTuple):
 def edition(root: Path) -> Edition:
     """The edition of the checkout `root`.
 
-    The date is that of SOURCE_DATE_EPOCH, else of the last commit, else of CHANGELOG.md: never of
-    the clock, so that two builds of one commit are equal.
+    The date is that of SOURCE_DATE_EPOCH, else of the last commit that changed more than tests,
+    else of CHANGELOG.md: never of the clock, so that two builds of one commit are equal.
     """
     path = root / "CITATION.cff"
     text = path.read_text(encoding="utf8")
@@ -49,7 +49,8 @@ def edition(root: Path) -> Edition:
     release = str(citation["version"])
     version = described.removeprefix("v") or release
     told = os.environ.get("SOURCE_DATE_EPOCH")
-    seconds = told or git(root, "log", "-1", "--format=%ct") or day_of_changes(root)
+    committed = git(root, "log", "-1", "--format=%ct", "--", ".", ":!tests")
+    seconds = told or committed or day_of_changes(root)
     return Edition(citation["title"], authors, release, version, int(seconds))
 
 
