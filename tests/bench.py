@@ -306,12 +306,17 @@ def cnn_ensemble(models, steps, together=1):
     """Seconds in which students of so many CNN teachers are trained, `together` to a call."""
     images = gray_images("mnist")
     few = images._replace(test=images.test[:100], test_labels=images.test_labels[:100])
-    with torch.device("meta"):
-        net = convolution.ConvNet(images, *CNN.values())
+
+    def network():
+        with torch.device("meta"):
+            return convolution.ConvNet(images, *CNN.values())
+
+    net = network()
     teacher = initial_weights(net, Setting(init="torch"), 0, range(models))
     start = initial_weights(net, Setting(init="torch"), 1, range(models))
 
     def train(first, on_step, steps=steps):
+        net = network()  # a module that is called with other weights can serve one thread only
         rows = slice(first, first + together)
         of_teacher, of_student = ({name: each[rows] for name, each in both.items()} for both in (teacher, start))
         batches = convolution.answered(net, of_teacher, noise_of(together, steps))

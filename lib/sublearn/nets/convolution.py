@@ -202,8 +202,9 @@ def distill(
 ) -> dict[str, Tensor]:
     """Train students from chosen initial weights on any teacher's outputs; their `answers`.
 
-    start: stacked (model, ...). epochs: the batches of each epoch. images: on whose test images the
-    students are asked.
+    net: for this call alone; a module that is called with other weights serves one thread at a
+    time. start: stacked (model, ...). epochs: the batches of each epoch. images: on whose test
+    images the students are asked.
     """
     state = train_state(channels_last(start), lr=lr)
     for batches in epochs:
