@@ -15,7 +15,6 @@ PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 ADDRESSES = {"a": "href", "link": "href", "object": "data"}  # other tags have a `src`
 LARGEST = 1_000_000  # bytes of a page without its pictures
 SHARES = ("ceiling", "share", "AUC")  # units of values between 0 and 1, not of differences
-REWRITTEN = ("06_", "07_", "08_")  # chapters whose captions still ask; to be emptied with them
 LEFT = {  # what no page of a chapter should hold, by its kind of output or as it looks
     "warnings of a kernel": re.compile(r'<div class="output stderr\b'),
     "a bare value": re.compile(r'<div class="output text_plain\b'),
@@ -77,7 +76,7 @@ def faults(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
     size = page.path.stat().st_size
     if size > LARGEST:
         yield f"the page has {size:,} bytes; at most {LARGEST:,} are allowed"
-    if page.path.parent.name == "notebooks" and not page.path.name.startswith(REWRITTEN):
+    if page.path.parent.name == "notebooks":
         yield from chapter_faults(page)
     for tag, attributes in page.tags:
         address = attributes.get(ADDRESSES.get(tag, "src"))

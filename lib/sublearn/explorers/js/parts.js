@@ -78,9 +78,10 @@ export function render({ model, el }) {
     );
     const accuracy = rows.find(({ name }) => name === "accuracy"),
       worst = costliest(data, shared, logits, groups[1]);
+    const change = `${fixed(worst.mean)} (${span(worst)}, paired)`;
     const words =
       `${names(chosen)}; ${logits} logits: the student reads ${fixed(accuracy.mean)} (${span(accuracy)}). ` +
-      `The costliest term: ${worst.measure} its accuracy would change by ${fixed(worst.mean)} (${span(worst)}, paired).`;
+      `The costliest term: ${worst.measure} its accuracy would change by ${change}.`;
     if (width) drawRows(svg, width, rows, { label: "accuracy, or likeness to the teacher" });
     spoken.say(words);
     svg.setAttribute("aria-label", words);
