@@ -23,12 +23,18 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Give each of two processes (`make test`) whole files; those with the smoke book, which is built once, first."""
-    items.sort(key=lambda item: "site" not in item.fixturenames)
+    """Give each of two processes (`make test`) whole files.
+
+    The file that builds the smoke book comes first, the others that visit it last: then it is there.
+    """
+    order = {"test_site.py": 0}
     for item in items:
-        group = "smoke book" if "site" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if item.path.parent.name == "site":
+            order.setdefault(item.path.name, 2)
+    items.sort(key=lambda item: order.get(item.path.name, 1))
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ export function render({ model, el }) {
   const svg = drawn("svg", { role: "img" }),
     wide = element("div", { class: "explorer-wide" }, svg),
     spoken = voice();
-  const { node, fill } = table("Means with 95 % intervals", ["measure", "mean", "low", "high", "n"]);
+  const { node, fill } = table("Answers and likeness with 95 % intervals", ["measure", "mean", "low", "high", "n"]);
   const note =
     "Dots are means over models with 95 % intervals; faint ones are single models. From above: what is read of the " +
     "student; the accuracy that it would have without one term of its difference from its teacher; in what its " +
