@@ -73,6 +73,8 @@ def article_of(html: Path, page: str, pages: list[str]) -> str:
             return found[0]
         path, _, fragment = address.partition("#")
         name = inside(html, page, path)
+        if "=" in fragment:  # the state of an explorer: on paper, its page
+            fragment = ""
         if name in pages:
             return f' {key}="#{place(name, fragment)}"'
         return f' {key}="{quote(name)}"'
