@@ -2,7 +2,8 @@
 
 A page `book/exercises/02.md` holds all there is: text, given code, hints, solutions. From it come
 the student's notebook, which has no solutions, and the instructor's, which has. A fenced block
-`python` is code: outside a solution it is given, inside it is what a student has to find. What
+`python` is code: outside a solution it is given, inside it is what a student has to find. The first
+one holds the page's parameters, which papermill can replace, the second its imports. What
 answers must satisfy stands in `notebooks/exercises/checks.py`: `ex_2_3(gap)` checks Exercise 2.3,
 whose answer is called `gap`.
 """
@@ -160,8 +161,6 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
             yield "markdown", in_notebook(text)
         elif kind == "code":
             yield "code", text
-            if not exercise.number:
-                yield "code", "import checks"
         elif kind == "hint":
             yield "markdown", DETAILS.format("Hint", in_notebook(text))
         elif kind == "result":
@@ -176,6 +175,8 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
             yield "code", template(answers, solution_code(exercise))
     if check:
         yield "code", f"checks.{check}({', '.join(answers)})"
+    if not exercise.number:
+        yield "code", "import checks"
 
 
 def notebook(page: Path, checks: ModuleType, *, solved: bool) -> str:
@@ -187,6 +188,8 @@ def notebook(page: Path, checks: ModuleType, *, solved: bool) -> str:
             cell = {"cell_type": kind, "id": label, "metadata": {}}
             if kind == "code":
                 cell |= {"execution_count": None, "outputs": []}
+            if kind == "code" and not any(each["cell_type"] == "code" for each in cells):
+                cell["metadata"] = {"tags": ["parameters"]}
             cells.append(cell | {"source": text.splitlines(keepends=True)})
     metadata = {"kernelspec": PYTHON, "language_info": {"name": "python"}}
     whole = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}

@@ -112,6 +112,17 @@ def test_regenerating_gives_the_committed_notebook(page):
 
 
 @EACH
+def test_the_first_code_cell_holds_the_parameters(page):
+    codes = [cell for cell in json.loads(notebook(page, CHECKS, solved=False))["cells"] if cell["cell_type"] == "code"]
+    assert [cell["metadata"].get("tags") for cell in codes] == [["parameters"]] + [None] * (len(codes) - 1)
+    names = [line.partition(" = ")[0] for line in codes[0]["source"]]
+    assert names and set(names) <= {"seed", "models"}
+    solved = json.loads(notebook(page, CHECKS, solved=True))["cells"]
+    rest = "".join(line for cell in solved[2:] for line in cell["source"])
+    assert all(re.search(rf"\b{name}\b", rest) for name in names)
+
+
+@EACH
 def test_notebooks_hold_no_roles_of_the_book(page):
     for cell in json.loads(notebook(page, CHECKS, solved=True))["cells"]:
         if cell["cell_type"] == "markdown":
