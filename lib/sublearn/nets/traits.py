@@ -22,7 +22,6 @@ from sublearn.core.store import Json, Kind, Save, Store, code_digest, digest
 from sublearn.nets import jobs, training
 from sublearn.nets.data import Images
 from sublearn.nets.ensemble import Weights, initial_weights
-from sublearn.nets.experiment import group_teachers, teacher_steps
 from sublearn.nets.inputs import (
     batch_sizes,
     data_digests,
@@ -33,6 +32,7 @@ from sublearn.nets.inputs import (
 from sublearn.nets.measures import evaluate, on_device
 from sublearn.nets.models import network
 from sublearn.nets.settings import Setting, columns
+from sublearn.nets.updates import fill_teachers
 
 FLIPPED = 0.4  # share of the images shown whose label is flipped
 PATCHED = 0.2  # share of the images shown that carry the backdoor
@@ -386,14 +386,7 @@ def chain(
     data = digest(data_digests(setting))
     keys = [ChainKey(setting, data, seed, model, generations) for model in range(models)]
     teachers = [jobs.teacher_key(setting, seed, model) for model in range(models)]
-    store.fill(
-        jobs.TEACHERS,
-        teachers,
-        jobs.train_teachers,
-        group=group_teachers,
-        steps=teacher_steps,
-        title="teachers",
-    )
+    fill_teachers(teachers, store)
     train = partial(train_chains, store=store)
     store.fill(CHAINS, keys, train, steps=chain_steps, title="chains")
     rows = []

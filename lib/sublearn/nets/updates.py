@@ -341,6 +341,18 @@ class Watch:
             rows.append(named)
 
 
+def fill_teachers(teachers: list[jobs.TeacherKey], store: Store) -> None:
+    """Train the teachers that are not stored yet."""
+    store.fill(
+        jobs.TEACHERS,
+        teachers,
+        jobs.train_teachers,
+        group=group_teachers,
+        steps=teacher_steps,
+        title="teachers",
+    )
+
+
 def train_watched(keys: list[WatchedKey], save: Save, on_step: OnStep, *, store: Store) -> None:
     """Train watched students of several settings side by side, as `jobs.train_students` does."""
     by_setting = defaultdict(list)
@@ -415,14 +427,7 @@ def run(
             students[name, key.model] = watched
     keys = [*students.values()]
     teachers = [jobs.teacher_key(key.setting, key.seed, key.partner) for key in keys]
-    store.fill(
-        jobs.TEACHERS,
-        teachers,
-        jobs.train_teachers,
-        group=group_teachers,
-        steps=teacher_steps,
-        title="teachers",
-    )
+    fill_teachers(teachers, store)
     store.fill(
         WATCHED,
         keys,
