@@ -19,11 +19,15 @@ class Visit:
             lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"),
         )
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on(
             "response",
             lambda got: got.status >= 400 and self.faults.append(f"{got.status}: {got.url}"),
         )
+
+    def _failed(self, request):
+        if request.failure != "net::ERR_ABORTED":  # given up because the page was left: no fault of it
+            self.faults.append(f"failed: {request.failure}: {request.url}")
 
     def _route(self, route):
         parts = urlsplit(route.request.url)
