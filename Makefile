@@ -60,9 +60,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
-	$(BIN)/ruff check lib tests notebooks templates
+	$(BIN)/ruff check lib tests notebooks
 	$(BIN)/ruff format --check lib
-	$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb templates/*.ipynb
+	$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb notebooks/template/*.ipynb
 	@if command -v npx >/dev/null; then npx --yes @biomejs/biome@2.6.8 check; \
 	  else echo "There is no npx: the JavaScript was not checked." >&2; fi
 

@@ -121,7 +121,7 @@ def test_the_first_cell_pins_the_version_and_finds_the_wheel(site):
     ast.parse(source)
     assert "subliminal-learning-book==0.1.0" in source
     assert ("https://example.org/book/downloads/" in source) == bool(site)
-    text = launch.alone((ROOT / "templates" / "chapter.ipynb").read_text(), cell)
+    text = launch.alone((ROOT / "notebooks" / "template" / "chapter.ipynb").read_text(), cell)
     kinds = [each["cell_type"] for each in json.loads(text)["cells"][:3]]
     assert kinds == ["markdown", "code", "code"]
 
