@@ -299,3 +299,17 @@ def test_a_page_not_built_on_mnist_says_so(displayed):
     assert not displayed.outputs
     notebook.note("digits")
     assert "not on MNIST" in displayed.outputs[0].data["text/markdown"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "said"),
+    [
+        (0.1, 0.2, 0, "up"),
+        (-0.2, -0.1, 0, "down"),
+        (-0.1, 0.1, 0, "open"),
+        (0.1, 0.2, 0.3, "down"),
+        (0.0, 0.2, 0, "open"),
+    ],
+)
+def test_words_for_an_interval_follow_where_it_lies(low, high, bound, said):
+    assert notebook.finding({"low": low, "high": high}, "up", "down", "open", bound) == said

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -31,9 +31,8 @@ from sublearn.report.scorecard import (
 )
 from sublearn.stats import interval_of
 
-matplotlib.use(
-    "agg"
-)  # a figure appears where `show` puts it, not at the end of the cell that began it
+# a figure appears where `show` puts it, not at the end of the cell that began it
+matplotlib.use("agg")
 style()
 
 RECORDS: list[dict] = []  # what this kernel has recorded
@@ -110,6 +109,13 @@ def record_summary(name: str, row: pd.Series, **labels: str) -> None:
     """Record one row of a `stats.summary` or `stats.paired` table with its interval and n."""
     column = "mean" if "mean" in row else "difference"
     record(name, row[column], low=row["low"], high=row["high"], n=row["n"], **labels)
+
+
+def finding(row: Mapping, above: str, below: str, across: str, bound: float = 0) -> str:
+    """Words for an interval (`row`: low, high) that lies above a bound, below it, or across it."""
+    if row["low"] > bound:
+        return above
+    return below if row["high"] < bound else across
 
 
 def show(
