@@ -44,8 +44,8 @@ PIECE = re.compile(
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
     (
         re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
-        "Put your answer in place of `...`, a letter in quotes. Save a copy under your name first: the\n"
-        "file that was handed out may be written anew.",
+        "Put your answer in place of `...`; a letter goes in quotes. Save a copy under another name\n"
+        "first: the file that was handed out may be written anew.",
     ),
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
@@ -164,7 +164,7 @@ def explorers(text: str) -> Iterator[str]:
 
 
 def named(link: re.Match) -> str:
-    """What a notebook has for a link to an explorer: its words, and where else it cannot show it."""
+    """What a notebook has for a link: its words, and the address of what it cannot show."""
     settings = unescape(link["settings"])
     if dict(parse_qsl(settings))["at"] in WIDGETS:
         return link["words"]
