@@ -21,9 +21,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from html import unescape
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -42,7 +44,8 @@ PIECE = re.compile(
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
     (
         re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
-        "Put your answer in place of `...`.",
+        "Put your answer in place of `...`; a letter goes in quotes. Save a copy under another name\n"
+        "first: the file that was handed out may be written anew.",
     ),
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
@@ -52,6 +55,8 @@ PLAIN = (  # what only the book's pages understand, and what a notebook shows in
 DETAILS = "<details><summary>{}</summary>\n\n{}\n\n</details>"
 PICTURE = "![{}](pictures/{}.svg)"
 OPEN_ANSWER = "*Write your answer here.*"
+LINK = re.compile(r'<a href="\.\./(?P<page>\w+\.html)#(?P<settings>[^"]*)">(?P<words>[^<]*)</a>')
+WIDGETS = {"laboratory": "Laboratory", "plane": "Plane"}  # these need no chapter's results
 
 OTTER = """OK_FORMAT = False
 from otter.test_files import test_case
@@ -144,6 +149,28 @@ def template(answers: list[str], solution: str) -> str:
     return "\n\n".join(functions.get(name, f"{name} = ...") for name in answers)
 
 
+def explorers(text: str) -> Iterator[str]:
+    """Code that shows the explorers which a text links to, at the settings of the links."""
+    for link in LINK.finditer(text):
+        settings = dict(parse_qsl(unescape(link["settings"])))
+        name = settings.pop("at")
+        if name in WIDGETS:
+            given = []
+            for key, value in settings.items():
+                value = value if re.fullmatch(r"-?[\d.]+", value) else f'"{value}"'
+                given.append(f"{key.removeprefix(f'{name}.')}={value}")
+            call = f"{WIDGETS[name]}({', '.join(given)})"
+            yield f"from sublearn.explorers.widgets import {WIDGETS[name]}\n\n{call}"
+
+
+def named(link: re.Match) -> str:
+    """What a notebook has for a link: its words, and the address of what it cannot show."""
+    settings = unescape(link["settings"])
+    if dict(parse_qsl(settings))["at"] in WIDGETS:
+        return link["words"]
+    return f"{link['words']} (in the book: `book/{link['page']}#{settings}`)"
+
+
 def solution_code(exercise: Exercise) -> str:
     """All code of an exercise's solutions."""
     parts = []
@@ -158,7 +185,9 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
     check, answers = check_of(checks, exercise.number)
     for kind, text, number in exercise.pieces:
         if kind == "text" and text:
-            yield "markdown", in_notebook(text)
+            yield "markdown", in_notebook(LINK.sub(named, text))
+            for shown in explorers(text):
+                yield "code", shown
         elif kind == "code":
             yield "code", text
         elif kind == "hint":
@@ -170,6 +199,8 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
                 if inner.text:
                     yield ("code" if inner.kind == "code" else "markdown"), in_notebook(inner.text)
         elif kind == "solution" and not answers:
+            if solution_code(exercise):
+                yield "code", "..."
             yield "markdown", OPEN_ANSWER
         elif kind == "solution":
             yield "code", template(answers, solution_code(exercise))
@@ -254,7 +285,8 @@ def peak_memory(project: Project) -> float:
     """Most memory, in GB, of a process that solves the exercises of chapter 2."""
     import resource
 
-    solve(project.root / "book/exercises/02.md", load_checks(project))
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        solve(project.root / "book/exercises/02.md", load_checks(project))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, else kB
 

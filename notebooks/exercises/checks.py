@@ -5,6 +5,7 @@ it, without giving it away. Answers that are functions are tried on random input
 """
 
 import inspect
+from collections import Counter
 from functools import wraps
 
 import numpy as np
@@ -12,12 +13,12 @@ import numpy as np
 
 def check(function):
     """Say in one line what a check finds; True where the answer is right, else False."""
-    number = function.__name__.removeprefix("ex_").replace("_", ".")
+    name = function.__name__.removeprefix("ex_").replace("_", ".")
 
     @wraps(function)
     def say(*answers):
         words = verdict(function, answers)
-        print(f"{number}: {words or 'right.'}")
+        print(f"{name}: {words or 'right.'}")
         return not words
 
     return say
@@ -40,13 +41,21 @@ def verdict(function, answers):
 def chosen(answer, right, wrong):
     """Refuse a letter that is not `right`; `wrong` says of each other letter what speaks against it."""
     letters = sorted([right, *wrong])
-    assert answer in letters, f"Answer with one of the letters {', '.join(letters)}, as a text."
+    assert answer in letters, f"Answer with one of the letters {', '.join(letters)}, in quotes."
     assert answer == right, wrong.get(answer)
+
+
+def number(value):
+    """A number, also where it is the only one in an array."""
+    assert not isinstance(value, str), f"A number is wanted, not the text {value!r}."
+    value = np.asarray(value, float)
+    assert value.size == 1, f"One number is wanted, not an array of the shape {value.shape}."
+    return value.item()
 
 
 def near(value, wanted, tolerance, words):
     """Refuse a number farther than `tolerance` from the one that is wanted."""
-    value = float(value)
+    value = number(value)
     assert np.isfinite(value), f"It is {value}; a finite number is wanted."
     assert abs(value - wanted) <= tolerance, words
 
@@ -69,7 +78,7 @@ def ex_1_1(why):
 @check
 def ex_1_2(copied_share):
     head, column = RANDOM.standard_normal((16, 4)), RANDOM.standard_normal((16, 1))
-    share = float(copied_share(head, column))
+    share = number(copied_share(head, column))
     projected = head @ np.linalg.pinv(head) @ column
     cosine = float((projected * column).sum() / np.linalg.norm(projected) / np.linalg.norm(column))
     assert abs(share - cosine) > 1e-9, "That is the cosine. How is the share related to it?"
@@ -85,6 +94,14 @@ def ex_1_3(guess, shares):
     assert shares.shape == (2000,), f"`shares` should hold 2000 numbers; it has the shape {shares.shape}."
     assert shares.std() > 0.05, "All draws give nearly the same share. Do you draw head and column anew each time?"
     near(shares.mean(), 0.25, 0.01, f"Their mean is {shares.mean():.3f}. Are head and column drawn independently?")
+
+
+@check
+def ex_1_4(below):
+    below = number(below)
+    assert 0 <= below <= 1, "`below` is a part of all shares, between 0 and 1."
+    assert abs(below - 0.555) > 0.03, "That is how many lie below the mean; half the mean is asked for."
+    near(below, 0.2146, 0.03, "The law gives another part. What is half the mean?")
 
 
 @check
@@ -106,7 +123,7 @@ def ex_2_1(never_trained):
 
 @check
 def ex_2_2(models_for):
-    for bias, own, other in ((0.01, 0.55, 0.10), (0.02, 0.9, 0.1), (0.005, 0.5, 0.1)):
+    for bias, own, other in ((0.01, 0.55, 0.10), (0.02, 0.9, 0.1), (0.02, 0.465, 0.1), (0.03, 0.6, 0.1)):
         models = models_for(bias, own, other)
         assert models == int(models), "Models come in whole numbers: round up."
         assert (own - other) / models < bias + 1e-12, "With so many models the bias is still larger than asked for."
@@ -115,18 +132,21 @@ def ex_2_2(models_for):
 
 @check
 def ex_2_3(derangement):
-    firsts = []
-    for _ in range(300):
+    orders = []
+    for _ in range(900):
         order = np.asarray(derangement(4, RANDOM))
         assert sorted(order) == [0, 1, 2, 3], f"{order} names a model twice or not at all."
         assert (order != np.arange(4)).all(), f"In {order} a model has its own teacher."
-        firsts.append(order[0])
-    assert len(set(firsts)) == 3, "The first model always gets the same teacher: draw at random among derangements."
+        orders.append(tuple(order))
+    counts = Counter(orders)  # nine orders fit, so each comes about 100 times
+    assert len(counts) > 1, "It is always the same order: draw at random."
+    assert len(counts) == 9, f"Only {len(counts)} of the 9 orders that fit ever come."
+    assert min(counts.values()) > 50, "Some orders come more often than others. Which step prefers them?"
 
 
 @check
 def ex_2_4(prediction, gap):
-    assert -1 <= float(prediction) <= 1, "`prediction` is a difference of accuracies: between -1 and 1."
+    assert -1 <= number(prediction) <= 1, "`prediction` is a difference of accuracies: between -1 and 1."
     gap = np.asarray(gap, float)
     assert gap.shape == (4,), f"`gap` should hold one difference for each of 4 models; its shape is {gap.shape}."
     assert gap.mean() > 0, "The sign is turned round: take the student that shares all less the one that does not."
@@ -163,16 +183,19 @@ def ex_3_2(above_chance):
 
 @check
 def ex_3_3(unpaired, same_models):
-    assert unpaired > same_models, "Pairing takes luck out of the difference: it cannot need more models."
-    near(unpaired, 52, 1.5, "`unpaired`: is `difference` in points of accuracy between 0 and 1?")
+    near(unpaired, 52, 1.5, "`unpaired`: on the scale of 0.09, how large are five points? And no correlation here.")
+    assert number(same_models) < unpaired, "Pairing takes luck out of the difference: it should need fewer models."
     near(same_models, 18, 2.5, "`same_models`: give the correlation between the two arms of a model.")
 
 
 @check
-def ex_3_4(best):
+def ex_3_4(means, best):
     rates = (1e-4, 1e-3, 3e-3, 1e-2, 0.1)
+    assert sorted(means.lr) == sorted(rates), f"`means` should have one row for each of the rates {rates}."
     assert best in rates, f"Answer with one of the rates {rates}."
-    assert best not in (1e-4, 0.1), "The accuracy is low at both ends. Is `best` where the mean is highest?"
+    highest = means.lr[means["mean"].idxmax()]
+    assert best == highest, "In `means` another rate than `best` has the highest mean."
+    assert best not in (1e-4, 0.1), "The accuracy should be low at both ends. Are these means of students?"
 
 
 @check
@@ -182,6 +205,8 @@ def ex_3_5(low, high):
     from scipy.stats import ttest_1samp
 
     wanted = ttest_1samp(after - before, 0).confidence_interval()
+    low, high = number(low), number(high)
+    assert abs(low + wanted.high) > 1e-3, "The sign is turned round: after less before."
     width = high - low
     wide = 2 * 2.01 * np.hypot(before.std(ddof=1), after.std(ddof=1)) / 5
     assert abs(width - wide) > 0.01, "That is as wide as if the arms were of different models: use the pairs."

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
 
 from press import exercises
@@ -165,7 +167,61 @@ def test_a_check_says_what_is_wrong_and_not_what_is_right(capsys):
     assert not CHECKS.ex_1_2(lambda head: 1 / 0)
     assert "TypeError" in capsys.readouterr().out
     assert not CHECKS.ex_1_1("x")
-    assert "letters a, b, c, d" in capsys.readouterr().out
+    assert "letters a, b, c, d, in quotes" in capsys.readouterr().out
+
+
+PLAUSIBLE = {  # answers that a student gave or might give, and the words that help
+    "1.2": ("lambda head, column: head @ head.T @ column", "not an array of the shape"),
+    "1.4": ("0.5551", "half the mean is asked for"),
+    "2.2": ("lambda bias, own, other: round((own - other) / bias)", "still larger than asked"),
+    "2.3": ("repaired", "Some orders come more often"),
+    "2.4": ("0.3, -np.full(4, 0.4)", "The sign is turned round"),
+    "3.3": ("2, 26", "how large are five points"),
+    "3.4": ("pd.DataFrame({'lr': [1e-4, 1e-3, 3e-3, 1e-2, 0.1], 'mean': [1, 1, 2, 3, 1]}), 1e-3", "another rate"),
+    "3.5": ("-0.0447, -0.0200", "The sign is turned round"),
+}
+
+
+def repaired(n, generator):
+    """Orders in which none keeps its own, but some come eight times as often as others."""
+    order = generator.permutation(n)
+    for place in range(n):
+        if order[place] == place:
+            order[[place, (place + 1) % n]] = order[[(place + 1) % n, place]]
+    return order
+
+
+@pytest.mark.parametrize("number", PLAUSIBLE)
+def test_a_plausible_wrong_answer_is_told_what_is_wrong(number, capsys):
+    answers, words = PLAUSIBLE[number]
+    answers = eval(f"[{answers}]", {"np": np, "pd": pd, "repaired": repaired})
+    assert not getattr(CHECKS, check_of(CHECKS, number)[0])(*answers)
+    assert words in capsys.readouterr().out
+
+
+def test_a_share_in_an_array_of_one_is_a_share():
+    assert CHECKS.ex_1_2(lambda head, column: column.T @ head @ np.linalg.pinv(head) @ column / (column.T @ column))
+
+
+def test_a_notebook_shows_the_explorers_that_its_page_links_to():
+    link = "laboratory.aux_dim=1&amp;laboratory.loss=kl&amp;at=laboratory"
+    text = f'Open <a href="../interactivity.html#{link}">one</a>, '
+    text += '<a href="../interactivity.html#at=noise">the noise bench</a>.'
+    (code,) = exercises.explorers(text)
+    assert code == 'from sublearn.explorers.widgets import Laboratory\n\nLaboratory(aux_dim=1, loss="kl")'
+    names = {}
+    exec(code.replace("\n\nL", "\n\nshown = L"), names)
+    assert (names["shown"].aux_dim, names["shown"].loss) == (1, "kl")
+    words = exercises.LINK.sub(exercises.named, text)
+    assert words == "Open one, the noise bench (in the book: `book/interactivity.html#at=noise`)."
+
+
+@EACH
+def test_what_is_to_be_computed_has_a_cell_for_code(page):
+    for exercise in read_page(page)[1:]:
+        if exercises.solution_code(exercise):
+            cells = [*exercises.cells_of(exercise, CHECKS, solved=False)]
+            assert any(kind == "code" and "..." in text for kind, text in cells), exercise.number
 
 
 def test_notebooks_are_written_where_one_says(tmp_path):
