@@ -175,7 +175,8 @@ def test_what_exercises_quote_is_what_the_reference_runs_found():
     text = (PROJECT.root / "book/reference/results/04.csv").read_text(encoding="utf8")
     (found,) = [row for row in csv.DictReader(text.splitlines()) if row["name"] == "noise_first_images"]
     assert float(found["low"]) > CHECKS.FAR_AHEAD
-    assert f"more than {CHECKS.FAR_AHEAD} (reference run" in (PROJECT.root / "book/exercises/04.md").read_text(encoding="utf8")
+    page = (PROJECT.root / "book/exercises/04.md").read_text(encoding="utf8")
+    assert f"more than {CHECKS.FAR_AHEAD} (reference run" in page
 
 
 def test_a_check_says_what_is_wrong_and_not_what_is_right(capsys):
