@@ -66,16 +66,21 @@ def differences(table, of, less):
     return (students[of] - students[less]).to_numpy()
 
 
-def paired_interval(table, of, less, name, values, low, high):
-    """Refuse paired differences, or the interval of their mean, that are not those of the table."""
-    wanted = differences(table, of, less)
+def same_pairs(name, values, wanted):
+    """Refuse paired differences (model,) that are not the wanted ones."""
     values = np.asarray(values, float)
     words = f"`{name}`: one difference for each of {len(wanted)} models is wanted; the shape is {values.shape}."
     assert values.shape == wanted.shape, words
     turned = not np.allclose(values, wanted) and np.allclose(values, -wanted)
     assert not turned, f"`{name}`: the sign is turned round."
-    words = f"`{name}`: these are not the students' differences. Are teachers among them, or two models mixed up?"
+    words = f"`{name}`: these are not the differences asked for. Are other rows among them, or two models mixed up?"
     assert np.allclose(values, wanted), words
+
+
+def paired_interval(table, of, less, name, values, low, high):
+    """Refuse paired differences, or the interval of their mean, that are not those of the table."""
+    wanted = differences(table, of, less)
+    same_pairs(name, values, wanted)
     assert low < high, "An interval begins at its lower end."
     from scipy.stats import ttest_1samp
 
@@ -716,3 +721,86 @@ def ex_13_5(which):
         "a": "It is high for pairs that share nothing but being likely answers.",
         "c": "A single pair was looked for until it was large.",
     })  # fmt: skip
+
+
+# ---------------------------------------------------------------- chapter 14
+
+
+@check
+def ex_14_1(keeps):
+    chosen(keeps, "b", {
+        "a": "To tell turns, units must read the right pixels. Do they, after all weights changed places?",
+        "c": "A layer reads what the one before it makes. Which unit is which, after the scrambling?",
+        "d": "Not even the pretrained start was shown a label.",
+    })  # fmt: skip
+
+
+@check
+def ex_14_2(seen, enough):
+    same = np.tile(np.arange(32.0), (64, 1))
+    near(seen(same), 0, 0, "Where all logits are equal, their softmax says nothing about the hidden state.")
+    for logits, wanted in ((3, 2), (32, 31), (33, 32), (200, 32)):
+        words = f"For a random head of {logits} logits and 32 units it is not right. Which change of logits goes unseen?"
+        near(seen(RANDOM.standard_normal((logits, 32))), wanted, 0, words)
+    thin = RANDOM.standard_normal((200, 5)) @ RANDOM.standard_normal((5, 32))
+    near(seen(thin), 5, 0, "A head of many logits can see few directions, if its rows are sums of the same few.")
+    near(enough, 33, 0, "`enough`: the smallest number of logits for which `seen` gives 32.")
+
+
+@check
+def ex_14_3(scrambled):
+    matrix = np.arange(300.0).reshape(20, 15)
+    kept = matrix.copy()
+    results = [np.asarray(scrambled(matrix, np.random.default_rng(seed))) for seed in (1, 2)]
+    assert (matrix == kept).all(), "The matrix itself was changed; give back a new one."
+    for result in results:
+        assert result.shape == matrix.shape, "The twin should have the shape of the matrix."
+        assert (np.sort(result, None) == matrix.ravel()).all(), "The twin should hold the same numbers, each once."
+    assert not (results[0] == matrix).all(), "Nothing changed places."
+    assert not (results[0] == results[1]).all(), "Draw the places with the generator."
+    rows, columns = np.divmod(results[0], 15)
+    assert not (rows == np.arange(20)[:, None]).all(), "Numbers stay in their row: draw from the whole matrix."
+    assert not (columns == np.arange(15)).all(), "Numbers stay in their column: draw from the whole matrix."
+    assert not (rows == rows[:, :1]).all(), "The numbers of a row stay together: every number should move by itself."
+
+
+@check
+def ex_14_4(table, turns, reading, allowed):
+    assert hasattr(table, "role"), "`table` should be what `run` gives back."
+    from scipy.stats import ttest_1samp
+
+    ends = {}
+    roles = {"turns": ("untrained", "turns", turns), "reading": ("student", "accuracy", reading)}
+    for name, (role, value, answer) in roles.items():
+        pairs = table[table.role == role].pivot(index="model", columns="start", values=value)
+        wanted = (pairs["pretrained"] - pairs["random"]).to_numpy()
+        same_pairs(name, answer, wanted)
+        ends[name] = ttest_1samp(wanted, 0).confidence_interval()
+    assert isinstance(allowed, str) and set(allowed) <= set("abc"), "`allowed` is a text of the letters a, b, c."
+    assert "c" not in allowed, "Which numbers beside 0 does the interval hold? One sentence denies them all."
+    first = "`allowed`: does the whole interval of `turns` lie on the side of 0 that sentence a names?"
+    assert ("a" in allowed) == (ends["turns"].low > 0), first
+    second = "`allowed`: does the whole interval of `reading` lie on the side of 0 that sentence b names?"
+    assert ("b" in allowed) == (ends["reading"].high < 0), second
+
+
+@check
+def ex_14_5(guess, widths, up_to, beyond):
+    assert guess in ("up to", "beyond"), "`guess` is one of the texts up to, beyond."
+    same_pairs("up_to", up_to, differences(widths, "32 logits", "3 logits"))
+    same_pairs("beyond", beyond, differences(widths, "128 logits", "32 logits"))
+    look_back(guess, "up to" if np.mean(up_to) > np.mean(beyond) else "beyond")
+
+
+@check
+def ex_14_6(token_gradient):
+    logits = 3 * RANDOM.standard_normal(6) + 100
+    chances = np.exp(logits - logits.max())
+    chances /= chances.sum()
+    gradients = np.array([token_gradient(logits.copy(), token) for token in range(6)], float)
+    assert gradients.shape == (6, 6), "The gradient has one entry for each logit."
+    wanted = chances - np.eye(6)
+    assert np.isfinite(gradients).all(), "Large logits overflow: take the largest logit off before the exponential."
+    assert not np.allclose(gradients, -wanted), "The sign is turned round: the loss falls as the token's logit rises."
+    assert np.allclose(gradients.sum(1), 0), "The loss stays as it is if all logits rise alike: entries must sum to 0."
+    assert np.allclose(gradients, wanted), "Take the derivative of minus the logarithm of the token's probability."
