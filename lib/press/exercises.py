@@ -41,6 +41,7 @@ PIECE = re.compile(
     r"|^```\{right-result\} (?P<number>[\d.]+)\n(?P<alt>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+EXPLORER = r"\1 (on the book's page “Figures to take apart”)"  # no address is right in every copy
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
     (
         re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
@@ -50,7 +51,7 @@ PLAIN = (  # what only the book's pages understand, and what a notebook shows in
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
     (re.compile(r"\{(?:term|ref|doc|download)\}`([^`]*)`"), r"\1"),
-    (re.compile(r'<a href="[^"]*">([^<]*)</a>'), r"\1"),
+    (re.compile(r'<a href="[^"]*interactivity.html#[^"]*">([^<]*)</a>'), EXPLORER),
 )
 DETAILS = "<details><summary>{}</summary>\n\n{}\n\n</details>"
 PICTURE = "![{}](pictures/{}.svg)"

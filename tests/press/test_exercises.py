@@ -1,5 +1,6 @@
 """Exercises: solutions pass their checks, nothing else does, and notebooks are what the pages make."""
 
+import csv
 import json
 import re
 import sys
@@ -36,9 +37,9 @@ def titles(page):
     return re.findall(r"^## Exercise (\d+)\.(\d+) \((.*?)\): \S", page.read_text(encoding="utf8"), re.MULTILINE)
 
 
-def test_every_chapter_but_the_bonus_one_has_a_page():
+def test_every_chapter_has_a_page():
     chapters = {path.name[:2] for path in (PROJECT.root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-    assert chapters - {"14"} <= {page.stem for page in PAGES}
+    assert chapters == {page.stem for page in PAGES}
 
 
 @EACH
@@ -155,8 +156,29 @@ def test_a_template_keeps_first_lines_and_hides_the_rest():
 
 
 def test_roles_become_words():
-    text = '(ex-1-2)=\nSee {doc}`the page </book/x>`, {ref}`a part <sec-y>`; <a href="x.html#at=plane">the plane</a>.'
-    assert in_notebook(text) == "See the page, a part; the plane."
+    text = "(ex-1-2)=\nSee {doc}`the page </book/x>`, {ref}`a part <sec-y>`."
+    assert in_notebook(text) == "See the page, a part."
+    link = '<a href="../interactivity.html#at=plane">the plane</a>'
+    assert in_notebook(f"Open {link}.") == "Open the plane (on the book's page “Figures to take apart”)."
+
+
+@EACH
+def test_links_lead_to_explorers_that_their_page_has(page):
+    """Notebooks say where an explorer is, by the title of that page."""
+    shown = (PROJECT.root / "book/interactivity.md").read_text(encoding="utf8")
+    assert f"“{shown.partition(chr(10))[0].removeprefix('# ')}”" in exercises.EXPLORER
+    names = [name.lower() for name in re.findall(r"^```\{explorer\} (\w+)", shown, re.MULTILINE)]
+    assert "noise" in names
+    for place in re.findall(r'<a href="([^"]*)">', page.read_text(encoding="utf8")):
+        assert re.fullmatch(r"\.\./interactivity\.html#.*\bat=(\w+)", place)[1] in names
+
+
+def test_what_exercises_quote_is_what_the_reference_runs_found():
+    text = (PROJECT.root / "book/reference/results/04.csv").read_text(encoding="utf8")
+    (found,) = [row for row in csv.DictReader(text.splitlines()) if row["name"] == "noise_first_images"]
+    assert float(found["low"]) > CHECKS.FAR_AHEAD
+    page = (PROJECT.root / "book/exercises/04.md").read_text(encoding="utf8")
+    assert f"more than {CHECKS.FAR_AHEAD} (reference run" in page
 
 
 def test_a_check_says_what_is_wrong_and_not_what_is_right(capsys):
