@@ -63,16 +63,25 @@ addEventListener("DOMContentLoaded", () => {
       stage.showModal();
     });
 
-  // A word where a table or a figure goes on to the right.
+  // A word where a table or a figure goes on to the right, or below in its frame.
   const wide = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
+  const bar = document.querySelector(".bd-header-article");
   const hints = new Map();
   const measure = () => {
+    article.style.setProperty(
+      "--bar",
+      `${bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0}px`,
+    );
     for (const box of wide) {
+      if (!box.clientWidth) continue; // folded away
+      // A table that fits stands in the page as it is; only one that is too wide gets a frame, which may cut it below too.
+      box.classList.toggle("fits", box.matches(".scorecard-table, .text_html:has(> table.dataframe)"));
       const scrolls = box.scrollWidth > box.clientWidth + 1;
+      if (scrolls) box.classList.remove("fits");
+      const down = scrolls && box.scrollHeight > box.clientHeight + 1;
       if (scrolls && !hints.has(box)) {
         const hint = document.createElement("p");
         hint.className = "scroll-hint";
-        hint.textContent = "goes on to the right: scroll sideways →";
         box.before(hint);
         hints.set(box, hint);
         if (!box.matches(".sheet")) {
@@ -83,10 +92,15 @@ addEventListener("DOMContentLoaded", () => {
             box.setAttribute("aria-label", title ? title.textContent : `Table ${hints.size}`);
         }
       }
-      if (hints.has(box)) hints.get(box).hidden = !scrolls;
+      if (!hints.has(box)) continue;
+      hints.get(box).hidden = !scrolls;
+      hints.get(box).textContent = down
+        ? "goes on to the right and below: scroll in the table ↘"
+        : "goes on to the right: scroll sideways →";
     }
   };
   measure();
+  article.addEventListener("toggle", measure, true); // what was folded can be measured now
   addEventListener("load", measure);
   addEventListener("resize", measure);
 });

@@ -257,6 +257,7 @@ def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Mend what other extensions get wrong for screen readers: a withdrawn role, repeated ids."""
     body = context.get("body", "")
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    body = re.sub(r"(Solution to)(<a [^>]*>) ", r"\1 \2", body)  # the line stands below words only
     context["body"] = re.sub(r' id="(exercise|solution|proof)-content"', "", body)
 
 

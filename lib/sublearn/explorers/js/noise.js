@@ -2,14 +2,13 @@
 
 import { chart } from "./chart.js";
 import { numberIn, oneOf } from "./checks.js";
-import { assign, button, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
+import { assign, button, drawn, element, follow, plain, select, sized, table, uniqueId, voice } from "./controls.js";
 
 const PARTS = [
   ["radial spectrum", "power per pixel"],
   ["singular values", "of many samples, less their mean"],
   ["accuracy", "of students on test images"],
 ];
-const plain = (family) => family.replaceAll("_", " ");
 const number = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toString());
 
 // The entry of `family` whose parameter is nearest; null where there is none.
