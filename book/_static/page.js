@@ -63,8 +63,9 @@ addEventListener("DOMContentLoaded", () => {
       stage.showModal();
     });
 
-  // A word where a table or a figure goes on to the right, or below in its frame.
-  const wide = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
+  // Tables that fit stand in the page as they are, but the scorecard's own, which is very long. What is too wide or too
+  // long keeps its frame, and a word above it says where it goes on.
+  const boxes = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
   const bar = document.querySelector(".bd-header-article");
   const hints = new Map();
   const measure = () => {
@@ -72,13 +73,14 @@ addEventListener("DOMContentLoaded", () => {
       "--bar",
       `${bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0}px`,
     );
-    for (const box of wide) {
+    for (const box of boxes) {
       if (!box.clientWidth) continue; // folded away
-      // A table that fits stands in the page as it is; only one that is too wide gets a frame, which may cut it below too.
-      box.classList.toggle("fits", box.matches(".scorecard-table, .text_html:has(> table.dataframe)"));
-      const scrolls = box.scrollWidth > box.clientWidth + 1;
-      if (scrolls) box.classList.remove("fits");
-      const down = scrolls && box.scrollHeight > box.clientHeight + 1;
+      const free = box.matches(":not(.scorecard) > .scorecard-table, .text_html:has(> table.dataframe)");
+      box.classList.toggle("fits", free);
+      const right = box.scrollWidth > box.clientWidth + 1;
+      if (right) box.classList.remove("fits");
+      const down = !box.matches(".fits, .sheet") && box.scrollHeight > box.clientHeight + 1;
+      const scrolls = right || (down && box.matches(".scorecard-table"));
       if (scrolls && !hints.has(box)) {
         const hint = document.createElement("p");
         hint.className = "scroll-hint";
@@ -94,9 +96,8 @@ addEventListener("DOMContentLoaded", () => {
       }
       if (!hints.has(box)) continue;
       hints.get(box).hidden = !scrolls;
-      hints.get(box).textContent = down
-        ? "goes on to the right and below: scroll in the table ↘"
-        : "goes on to the right: scroll sideways →";
+      const ways = [right && "to the right", down && "below"].filter(Boolean).join(" and ");
+      hints.get(box).textContent = `goes on ${ways}: scroll ${down ? "in the table" : "sideways →"}`;
     }
   };
   measure();

@@ -335,6 +335,23 @@ def test_claims_are_strips_with_their_table_folded_behind(tmp_path):
         assert f'<span class="small">{name}, ' in body
 
 
+def test_a_list_tells_tables_of_claims_apart_and_code_is_code(tmp_path):
+    said = {"own": ["A (X-1, this book)"], "others": ["B (Y-1, Doe 2025)"]}
+    outputs = []
+    for name, claims in said.items():
+        table = pd.DataFrame({"claim": claims, "verdict": "undecided"}).style.hide(axis="index")
+        html = table.to_html(table_uuid=name, table_attributes='class="dataframe"')
+        outputs.append({"data": {"text/html": html}})
+    plain = '<table id="T_plain" class="dataframe"><caption>By `run`.</caption></table>'
+    outputs.append({"data": {"text/html": plain}})
+    titles = furniture.tables_of({"cells": [{"id": "abc", "outputs": outputs}]})
+    assert titles["own"] == "Predictions of this book and their verdicts."
+    assert titles["others"] == "Published claims and their verdicts."
+    assert titles["plain"] == "By run."
+    chapter = furniture.Chapter(Project(tmp_path, "smoke"), "02_a", "../")
+    assert "By <code>run</code>." in furniture.with_table_lines(plain, chapter)
+
+
 def test_archives_repeat(tmp_path):
     project = Project(tmp_path, "smoke")
     (tmp_path / "_build/results/smoke/02_a").mkdir(parents=True)

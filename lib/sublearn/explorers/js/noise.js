@@ -1,6 +1,6 @@
 // The noise bench: family and parameter of the inputs; a sample, its spectra, and the accuracy measured nearest to it.
 
-import { chart } from "./chart.js";
+import { chart, logTicks } from "./chart.js";
 import { numberIn, oneOf } from "./checks.js";
 import { assign, button, drawn, element, follow, plain, select, sized, table, uniqueId, voice } from "./controls.js";
 
@@ -43,7 +43,8 @@ function drawSpectrum(svg, width, values, xLabel) {
     y: [low, high],
     right: 10,
     xLabel,
-    format: (value) => Number((10 ** value).toPrecision(high - low > 2 ? 1 : 2)).toString(),
+    yTicks: logTicks([low, high]),
+    format: (value) => Number((10 ** value).toPrecision(1)).toString(),
   });
   frame.line(points, "student");
 }
