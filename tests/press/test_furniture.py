@@ -226,6 +226,11 @@ def test_gray_stays_gray_and_white_becomes_the_page():
     assert pictures.on_dark("#ffffff") == pictures.PAPER
 
 
+def test_faint_bands_can_be_seen_on_dark_pages():
+    band = '<svg width="9pt"><path style="fill: #0173b2; opacity: 0.18; stroke: #0173b2"/></svg>'
+    assert '[style*="; opacity: 0.18"]{opacity:0.4!important}' in pictures.themed(band)
+
+
 def test_maps_of_colors_keep_their_sheet(drawn):
     mapped = drawn.replace("</svg>", "<image/></svg>")
     assert pictures.is_map(mapped)
