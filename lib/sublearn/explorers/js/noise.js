@@ -44,7 +44,7 @@ function drawSpectrum(svg, width, values, xLabel) {
     right: 10,
     xLabel,
     yTicks: logTicks([low, high]),
-    format: (value) => Number((10 ** value).toPrecision(1)).toString(),
+    format: (value) => (value < -3 ? (10 ** value).toExponential(0) : Number((10 ** value).toPrecision(1)).toString()),
   });
   frame.line(points, "student");
 }
