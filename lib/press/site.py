@@ -65,7 +65,7 @@ SOURCES = (  # below the project
     "book/**/*",
     "notebooks/**/*",
 )
-CODE = re.compile(r"(<(?:pre|script|style|code)\b.*?</(?:pre|script|style|code)>)", re.DOTALL)
+VERBATIM = re.compile(r"(<(?:pre|script|style|code)\b.*?</(?:pre|script|style|code)>)", re.DOTALL)
 PERCENT = re.compile(r"(?<=\d) %")
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 MATHJAX = (  # 2 MB of the packaged 24 MB
@@ -257,7 +257,7 @@ def name_cells(app, doctree) -> None:
 
 def whole_percents(body: str) -> str:
     """A page on which no line ends between a number and its percent sign; code stays as it is."""
-    parts = CODE.split(body)
+    parts = VERBATIM.split(body)
     parts[::2] = [PERCENT.sub("\u00a0%", part) for part in parts[::2]]
     return "".join(parts)
 
