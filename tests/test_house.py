@@ -6,6 +6,7 @@ what a reader holds in mind at once: tokens a line, syntax nodes a statement, co
 
 import ast
 import io
+import json
 import re
 import statistics
 import tokenize
@@ -217,3 +218,21 @@ def test_no_room_is_dense(room):
     assert all(
         len(line) <= 100 for path in room.glob("*.py") for line in path.read_text().splitlines()
     )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted((LIB.parent / "notebooks").rglob("[0-9][0-9]*.ipynb")),
+        *sorted((LIB.parent / "book").rglob("*.md")),
+    ],
+    ids=lambda path: path.stem,
+)
+def test_no_line_of_prose_is_lost_as_a_comment(path):
+    """A line that begins with a percent sign is a comment to MyST: "95" before it would stand alone."""
+    texts = [path.read_text(encoding="utf8")]
+    if path.suffix == ".ipynb":
+        cells = json.loads(texts[0])["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    for text in texts:
+        assert not re.search(r"^\s*%", text, re.MULTILINE)

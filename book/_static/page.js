@@ -63,16 +63,27 @@ addEventListener("DOMContentLoaded", () => {
       stage.showModal();
     });
 
-  // A word where a table or a figure goes on to the right.
-  const wide = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
+  // Tables that fit stand in the page as they are, but the scorecard's own, which is very long. What is too wide or too
+  // long keeps its frame, and a word above it says where it goes on.
+  const boxes = [...article.querySelectorAll(".text_html, .sheet, .pst-scrollable-table-container, .scorecard-table")];
+  const bar = document.querySelector(".bd-header-article");
   const hints = new Map();
   const measure = () => {
-    for (const box of wide) {
-      const scrolls = box.scrollWidth > box.clientWidth + 1;
+    article.style.setProperty(
+      "--bar",
+      `${bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0}px`,
+    );
+    for (const box of boxes) {
+      if (!box.clientWidth) continue; // folded away
+      const free = box.matches(":not(.scorecard) > .scorecard-table, .text_html:has(> table.dataframe)");
+      box.classList.toggle("fits", free);
+      const right = box.scrollWidth > box.clientWidth + 1;
+      if (right) box.classList.remove("fits");
+      const down = !box.matches(".fits, .sheet") && box.scrollHeight > box.clientHeight + 1;
+      const scrolls = right || (down && box.matches(".scorecard-table"));
       if (scrolls && !hints.has(box)) {
         const hint = document.createElement("p");
         hint.className = "scroll-hint";
-        hint.textContent = "goes on to the right: scroll sideways →";
         box.before(hint);
         hints.set(box, hint);
         if (!box.matches(".sheet")) {
@@ -83,10 +94,14 @@ addEventListener("DOMContentLoaded", () => {
             box.setAttribute("aria-label", title ? title.textContent : `Table ${hints.size}`);
         }
       }
-      if (hints.has(box)) hints.get(box).hidden = !scrolls;
+      if (!hints.has(box)) continue;
+      hints.get(box).hidden = !scrolls;
+      const ways = [right && "to the right", down && "below"].filter(Boolean).join(" and ");
+      hints.get(box).textContent = `goes on ${ways}: scroll ${down ? "in the table" : "sideways →"}`;
     }
   };
   measure();
+  article.addEventListener("toggle", measure, true); // what was folded can be measured now
   addEventListener("load", measure);
   addEventListener("resize", measure);
 });

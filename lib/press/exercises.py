@@ -41,7 +41,6 @@ PIECE = re.compile(
     r"|^```\{right-result\} (?P<number>[\d.]+)\n(?P<alt>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-EXPLORER = r"\1 (on the book's page “Figures to take apart”)"  # no address is right in every copy
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
     (
         re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
@@ -51,7 +50,6 @@ PLAIN = (  # what only the book's pages understand, and what a notebook shows in
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
     (re.compile(r"\{(?:term|ref|doc|download)\}`([^`]*)`"), r"\1"),
-    (re.compile(r'<a href="[^"]*interactivity.html#[^"]*">([^<]*)</a>'), EXPLORER),
 )
 DETAILS = "<details><summary>{}</summary>\n\n{}\n\n</details>"
 PICTURE = "![{}](pictures/{}.svg)"
@@ -136,6 +134,7 @@ def check_of(checks: ModuleType, number: str) -> tuple[str, list[str]]:
 
 def in_notebook(text: str) -> str:
     """Text as a notebook shows it."""
+    text = LINK.sub(named, text)
     for pattern, instead in PLAIN:
         text = pattern.sub(instead, text)
     return text
@@ -186,7 +185,7 @@ def cells_of(exercise: Exercise, checks: ModuleType, *, solved: bool) -> Iterato
     check, answers = check_of(checks, exercise.number)
     for kind, text, number in exercise.pieces:
         if kind == "text" and text:
-            yield "markdown", in_notebook(LINK.sub(named, text))
+            yield "markdown", in_notebook(text)
             for shown in explorers(text):
                 yield "code", shown
         elif kind == "code":

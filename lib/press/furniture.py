@@ -39,6 +39,9 @@ TABLE = re.compile(r'<table id="T_(?P<stem>[^"]+)" class="dataframe">.*?</table>
 TITLED = re.compile(r"<caption>(.*?)</caption>", re.DOTALL)
 # How the claim of a row of verdicts ends: with its id and its source.
 CLAIM = re.compile(r'_col0" class="data[^>]*>[^<]*\(([A-Za-z][\w-]*), [^<]*</td>')
+VERDICT = ">verdict</th>"  # the head of a column of such a table
+OWN = ", this book)</td>"  # how the cell of a claim of this book ends
+QUOTED = re.compile(r"`([^`<]+)`")  # code in a caption
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 
 
@@ -89,9 +92,19 @@ def tables_of(notebook: dict) -> dict[str, str]:
         data = output.get("data", {})
         html = "".join(data.get("text/html", []))
         for table in TABLE.finditer(html):
-            caption = TITLED.search(table[0])
-            found[table["stem"]] = caption[1] if caption else table["stem"]
+            found[table["stem"]] = title_of(table)
     return found
+
+
+def title_of(table: re.Match) -> str:
+    """What a table is called where tables are listed: its caption, or whose claims it judges."""
+    claims = CLAIM.findall(table[0])
+    if claims and VERDICT in table[0]:
+        own = table[0].count(OWN)
+        kinds = {0: "Published claims", len(claims): "Predictions of this book"}
+        return f"{kinds.get(own, 'Claims')} and their verdicts."
+    caption = TITLED.search(table[0])
+    return caption[1].replace("`", "") if caption else table["stem"]
 
 
 def outputs_of(notebook: dict) -> Iterator[tuple[dict, dict]]:
@@ -267,15 +280,20 @@ def with_table_lines(body: str, chapter: Chapter) -> str:
 
     def line(found: re.Match) -> str:
         data = chapter.data(found["stem"])
-        table = markup(found[0])
+        table = markup(TITLED.sub(_with_code, found[0]))
         names = CLAIM.findall(table)
-        if names and ">verdict</th>" in table:
+        if names and VERDICT in table:
             label = f"Claims and verdicts, {found['stem']}"
             strips = forest(chapter.project, names, label)
             return fill("claims", strips=markup(strips), table=table, data=data)
         return fill("table", table=table, data=data) if data else table
 
     return TABLE.sub(line, body)
+
+
+def _with_code(caption: re.Match) -> str:
+    """A table's caption with its code as code."""
+    return QUOTED.sub(r"<code>\1</code>", caption[0])
 
 
 def chapter_facts(app, chapter: Chapter, doctree: nodes.document) -> str:

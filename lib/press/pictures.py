@@ -13,6 +13,8 @@ CONTRAST = 4.5  # of a color with the dark page, at least
 SMALLEST = 8.0  # height of letters on a phone, in pixels
 PIXELS = 4 / 3  # in a point
 DRAWN = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
+FAINT = re.compile(r"; ((?:fill-)?opacity): (0\.[12]\d*)")  # of bands, made for a white page
+STRONGER = 2.2  # how much less transparent they are on a dark one
 LETTERS = re.compile(r"scale\((0\.\d+) -\1\)")  # of a text: its size in hundreds of points
 SIZE = re.compile(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"')
 MAPS = ("<image", 'id="QuadMesh')  # pictures and maps of colors, whose tones mean something
@@ -78,6 +80,9 @@ def themed(svg: str) -> str:
     rules = []
     for use, color in sorted(set(DRAWN.findall(svg))):
         rules.append(f'[style*="{use}: {color}"]{{{use}:{on_dark(color)}!important}}')
+    for use, degree in sorted(set(FAINT.findall(svg))):
+        visible = f"{STRONGER * float(degree):.2g}"
+        rules.append(f'[style*="; {use}: {degree}"]{{{use}:{visible}!important}}')
     sheet = f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
     return re.sub(r"(<svg [^>]*>)", rf"\1{sheet}", svg, count=1)
 

@@ -322,11 +322,11 @@ def strip(claim) -> str:
         )
     for name, middle, points in (("theirs", 8, places[3:6]), ("ours", 18, places[:3])):
         parts.append(_bar(name, middle, points))
-    text = f"ours {claim.value:.3g} [{claim.low:.3g}, {claim.high:.3g}]"
+    text = f"ours {claim.value:.3g} [{claim.low:.3g},\u00a0{claim.high:.3g}]"
     if not pd.isna(claim.published):
         text += f", published {claim.published:.3g}"
     if not pd.isna(claim.n):
-        text += f" (n = {claim.n:.0f})"
+        text += f" (n\u00a0=\u00a0{claim.n:.0f})"
     picture = (
         f'<svg role="img" aria-label="{text}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

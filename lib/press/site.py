@@ -65,6 +65,8 @@ SOURCES = (  # below the project
     "book/**/*",
     "notebooks/**/*",
 )
+VERBATIM = re.compile(r"(<(?:pre|script|style|code)\b.*?</(?:pre|script|style|code)>)", re.DOTALL)
+PERCENT = re.compile(r"(?<=\d) %")
 NAMED = re.compile(r'<div class="explorer" data-explorer="(\w+)">')
 MATHJAX = (  # 2 MB of the packaged 24 MB
     "mathjax/tex-chtml.js",
@@ -253,10 +255,19 @@ def name_cells(app, doctree) -> None:
             node["ids"].append(cell_anchor(cell["id"]))
 
 
+def whole_percents(body: str) -> str:
+    """A page on which no line ends between a number and its percent sign; code stays as it is."""
+    parts = VERBATIM.split(body)
+    parts[::2] = [PERCENT.sub("\u00a0%", part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Mend what other extensions get wrong for screen readers: a withdrawn role, repeated ids."""
     body = context.get("body", "")
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    body = re.sub(r"(Solution to)(<a [^>]*>) ", r"\1 \2", body)  # the line stands below words only
+    body = whole_percents(body)
     context["body"] = re.sub(r' id="(exercise|solution|proof)-content"', "", body)
 
 

@@ -10,7 +10,10 @@ from press.runner import CHAPTERS, Project
 from sublearn.core import store
 
 PROFILES = ("smoke", "laptop")
-FRAME = '<div style="overflow-x: auto" tabindex="0" role="region" aria-label="Seconds by chapter">'
+FRAME = (
+    '<div class="pst-scrollable-table-container" tabindex="0" role="region" '
+    'aria-label="Seconds by chapter">'
+)
 NAMES = ("chapter", "smoke", "smoke, here", "laptop", "laptop, here")
 HEAD = "<tr>" + "".join(f"<th>{name}</th>" for name in NAMES) + "</tr>"
 

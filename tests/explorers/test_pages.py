@@ -202,7 +202,7 @@ def test_a_slider_moved_in_mid_run_keeps_the_curve_and_plays_on(show):
     for _ in range(3):
         slider.press("ArrowRight")
     lab.locator(".name.ghost", has_text="m 3 → 6").wait_for()  # drawn once the engine has answered
-    assert "the student of the run before, before the change m 3 → 6" in lab.inner_text()
+    assert "the student of the last run, until the change m 3 → 6" in lab.inner_text()
     until(page, "laboratory", "node.querySelector('.line.student:not(.earlier)')")
     assert lab.locator("button.primary").inner_text() == "Pause"
     lab.get_by_role("button", name="Restart").click()

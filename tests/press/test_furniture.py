@@ -226,6 +226,11 @@ def test_gray_stays_gray_and_white_becomes_the_page():
     assert pictures.on_dark("#ffffff") == pictures.PAPER
 
 
+def test_faint_bands_can_be_seen_on_dark_pages():
+    band = '<svg width="9pt"><path style="fill: #0173b2; opacity: 0.18; stroke: #0173b2"/></svg>'
+    assert '[style*="; opacity: 0.18"]{opacity:0.4!important}' in pictures.themed(band)
+
+
 def test_maps_of_colors_keep_their_sheet(drawn):
     mapped = drawn.replace("</svg>", "<image/></svg>")
     assert pictures.is_map(mapped)
@@ -333,6 +338,23 @@ def test_claims_are_strips_with_their_table_folded_behind(tmp_path):
     )
     for name in claims.id:
         assert f'<span class="small">{name}, ' in body
+
+
+def test_a_list_tells_tables_of_claims_apart_and_code_is_code(tmp_path):
+    said = {"own": ["A (X-1, this book)"], "others": ["B (Y-1, Doe 2025)"]}
+    outputs = []
+    for name, claims in said.items():
+        table = pd.DataFrame({"claim": claims, "verdict": "undecided"}).style.hide(axis="index")
+        html = table.to_html(table_uuid=name, table_attributes='class="dataframe"')
+        outputs.append({"data": {"text/html": html}})
+    plain = '<table id="T_plain" class="dataframe"><caption>By `run`.</caption></table>'
+    outputs.append({"data": {"text/html": plain}})
+    titles = furniture.tables_of({"cells": [{"id": "abc", "outputs": outputs}]})
+    assert titles["own"] == "Predictions of this book and their verdicts."
+    assert titles["others"] == "Published claims and their verdicts."
+    assert titles["plain"] == "By run."
+    chapter = furniture.Chapter(Project(tmp_path, "smoke"), "02_a", "../")
+    assert "By <code>run</code>." in furniture.with_table_lines(plain, chapter)
 
 
 def test_archives_repeat(tmp_path):

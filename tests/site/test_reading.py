@@ -94,6 +94,21 @@ def test_chapter_2_opens_with_the_still_figure(site, browser):
 
 
 @pytest.mark.book
+def test_the_figure_is_printed_in_the_colors_of_a_light_page(site, browser):
+    color = "node => getComputedStyle(node).getPropertyValue('--student')"
+    seen = {}
+    for scheme in ("light", "dark"):
+        visit = Visit(browser, 1280, scheme)
+        visit.page.goto((site / "book/intro.html").as_uri(), wait_until="load")
+        seen[scheme] = visit.page.locator(".schematic").evaluate(color)
+        visit.page.emulate_media(media="print")
+        seen[f"{scheme}, printed"] = visit.page.locator(".schematic").evaluate(color)
+        visit.context.close()
+    assert seen["light"] != seen["dark"]
+    assert seen["light"] == seen["light, printed"] == seen["dark, printed"]
+
+
+@pytest.mark.book
 def test_every_chapter_links_the_words_that_it_uses(site, browser):
     pages = sorted((site / "notebooks").glob("[0-9][0-9]_*.html"))
     assert len(pages) >= 8

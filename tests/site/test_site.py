@@ -147,6 +147,13 @@ def test_the_executed_copy_takes_the_place_of_the_source(project):
     assert project.noted == [project.copy]
 
 
+def test_no_line_ends_before_a_percent_sign_but_in_code():
+    body = "<p>a 95 % interval</p><pre>'95 % of'</pre><code>7 % 2</code> and 5 %."
+    assert press_site.whole_percents(body) == (
+        "<p>a 95\u00a0% interval</p><pre>'95 % of'</pre><code>7 % 2</code> and 5\u00a0%."
+    )
+
+
 def test_a_page_of_prose_is_left_alone(project):
     assert swapped(project, "book/intro") == "the source"
     assert project.noted == []

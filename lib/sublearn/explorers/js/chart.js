@@ -15,6 +15,17 @@ export function ticks([low, high], count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, place) => (first + place) * step);
 }
 
+// The same for an axis of base-10 logarithms: at 1, 2 and 5 times a power of ten, or at powers alone where these are many.
+export function logTicks([low, high]) {
+  const inside = (marks) => marks.filter((mark) => mark >= low - 1e-9 && mark <= high + 1e-9);
+  const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, place) => Math.floor(low) + place);
+  const few = inside(powers.flatMap((power) => [1, 2, 5].map((factor) => power + Math.log10(factor))));
+  if (few.length <= 7) return few;
+  const whole = inside(powers);
+  const step = Math.ceil(whole.length / 6);
+  return whole.filter((power) => power % step === 0);
+}
+
 // Names at the right must not lie on each other: push them apart, in order of height.
 function spread(names, top, bottom) {
   const gap = 15,
@@ -28,7 +39,10 @@ function spread(names, top, bottom) {
 }
 
 // A frame of the given width (px) and limits; `right` is the room for names at the right.
-export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, format = plain, xFormat = plain }) {
+export function chart(
+  svg,
+  { width, height = 290, x, y, right = 110, xLabel, format = plain, xFormat = plain, yTicks },
+) {
   const inner = { left: MARGIN.left, right: width - right, top: MARGIN.top, bottom: height - MARGIN.bottom };
   const atX = (value) => inner.left + ((value - x[0]) / (x[1] - x[0])) * (inner.right - inner.left);
   const atY = (value) => inner.bottom - ((value - y[0]) / (y[1] - y[0])) * (inner.bottom - inner.top);
@@ -38,7 +52,7 @@ export function chart(svg, { width, height = 290, x, y, right = 110, xLabel, for
   const back = drawn("g", { class: "axis" }),
     front = drawn("g"),
     names = [];
-  for (const value of ticks(y, 5)) {
+  for (const value of yTicks || ticks(y, 5)) {
     back.append(drawn("line", { x1: inner.left, x2: inner.right, y1: atY(value), y2: atY(value) }));
     back.append(drawn("text", { x: inner.left - 8, y: atY(value) + 4, "text-anchor": "end" }, format(value)));
   }

@@ -32,6 +32,9 @@ export function fixed(value, digits = 2) {
 
 export const percent = (value) => (value == null ? "–" : `${Math.round(100 * value)}%`);
 
+// A level's name as a reader would write it.
+export const plain = (name) => String(name).replaceAll("_", " ");
+
 // Calls `change` when the trait does, and once now.
 export function follow(model, name, change) {
   const update = () => change(model.get(name));

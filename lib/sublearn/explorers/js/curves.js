@@ -62,8 +62,8 @@ export function legend({ band, ghost, config }) {
     sentences.push(`Shaded: the middle 90 % of ${band.runs} students ${where}.${own}`);
   }
   if (ghost) {
-    const run = ghost.recorded ? "a recorded run" : "the run before";
-    sentences.push(`Dotted: the student of ${run}, before the change ${changesText(ghost.config, config)}.`);
+    const run = ghost.recorded ? "a recorded run" : "the last run";
+    sentences.push(`Dotted: the student of ${run}, until the change ${changesText(ghost.config, config)}.`);
   }
   return sentences.join(" ");
 }

@@ -42,7 +42,7 @@ export function render({ model, el }) {
     "n",
   ]);
   const note =
-    "A teacher that was taught to love an animal wrote lists of numbers; a student learnt them. How did the " +
+    "A teacher that was taught to love an animal wrote lists of numbers; a student learned them. How did the " +
     "student's probability of each animal change, given that it names one? Dots: means over models with 95 % " +
     "intervals; faint: single models. The first row is the teacher's animal.";
   el.append(

@@ -1,15 +1,14 @@
 // The noise bench: family and parameter of the inputs; a sample, its spectra, and the accuracy measured nearest to it.
 
-import { chart } from "./chart.js";
+import { chart, logTicks } from "./chart.js";
 import { numberIn, oneOf } from "./checks.js";
-import { assign, button, drawn, element, follow, select, sized, table, uniqueId, voice } from "./controls.js";
+import { assign, button, drawn, element, follow, plain, select, sized, table, uniqueId, voice } from "./controls.js";
 
 const PARTS = [
   ["radial spectrum", "power per pixel"],
   ["singular values", "of many samples, less their mean"],
   ["accuracy", "of students on test images"],
 ];
-const plain = (family) => family.replaceAll("_", " ");
 const number = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toString());
 
 // The entry of `family` whose parameter is nearest; null where there is none.
@@ -44,7 +43,8 @@ function drawSpectrum(svg, width, values, xLabel) {
     y: [low, high],
     right: 10,
     xLabel,
-    format: (value) => Number((10 ** value).toPrecision(high - low > 2 ? 1 : 2)).toString(),
+    yTicks: logTicks([low, high]),
+    format: (value) => (value < -3 ? (10 ** value).toExponential(0) : Number((10 ** value).toPrecision(1)).toString()),
   });
   frame.line(points, "student");
 }

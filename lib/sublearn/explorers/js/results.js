@@ -1,7 +1,7 @@
 // One explorer for any table of results: choose factor, hue, measure and baseline; means with intervals, single models.
 
 import { oneOf } from "./checks.js";
-import { assign, button, drawn, element, fixed, folded, follow, select, sized, table } from "./controls.js";
+import { assign, button, drawn, element, fixed, folded, follow, plain, select, sized, table } from "./controls.js";
 import { save } from "./csv.js";
 import { drawRows, looks } from "./rows.js";
 import { paired, summary } from "./statistics.js";
@@ -52,6 +52,7 @@ export function choose(data, choice) {
   return rows.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
 
+const named = (levels) => levels.map((level) => [level, plain(level)]);
 const number = (value) => fixed(value, Math.abs(value) >= 100 ? 0 : 3);
 
 function fileRows(data) {
@@ -70,7 +71,7 @@ function noteText(rows, all, { baseline, factor, hue }, unit) {
   if (!all.length && !difference) return "The table has no row of this kind: choose another level.";
   if (!rows.length)
     return (
-      `No other level of ${factor} shares a ${unit.replace(/s$/, "")} with “${baseline}” here, so there is no paired ` +
+      `No other level of ${factor} shares a ${unit.replace(/s$/, "")} with “${plain(baseline)}” here, so there is no paired ` +
       "difference to show: choose another level, or no difference."
     );
   const counts = rows.map(({ n }) => n),
@@ -80,7 +81,8 @@ function noteText(rows, all, { baseline, factor, hue }, unit) {
   if (difference) sentences.push("Differences are paired.");
   const lonely = all.length - rows.length,
     single = Math.max(0, ...rows.map((row) => row.single || 0));
-  if (lonely) sentences.push(`${lonely} of ${all.length} rows are left out: they have no partner in “${baseline}”.`);
+  if (lonely)
+    sentences.push(`${lonely} of ${all.length} rows are left out: they have no partner in “${plain(baseline)}”.`);
   if (single) sentences.push(`${single} ${unit} without a partner are left out.`);
   if (rows.some(({ repeated }) => repeated))
     sentences.push("Some units occur several times here, so the bars are too short.");
@@ -127,7 +129,7 @@ export function render({ model, el }) {
         save_changes: () => model.save_changes(),
         on() {},
       };
-      return select(filter, `where ${name}`, name, data.factors[name].levels);
+      return select(filter, `where ${name}`, name, named(data.factors[name].levels));
     });
     const quiet = {
       get: (name) => model.get(name),
@@ -139,7 +141,7 @@ export function render({ model, el }) {
       select(quiet, "factor", "Compare", several.length ? several : names),
       select(quiet, "hue", "Split by", [NONE, ...several.filter((name) => name !== factor)]),
       select(quiet, "measure", "Measure", Object.keys(data.measures)),
-      select(quiet, "baseline", "Difference to", [NONE, ...left]),
+      select(quiet, "baseline", "Difference to", named([NONE, ...left])),
       ...filters,
     );
     if (had) controls.querySelector(`[data-trait="${had}"]`)?.focus();
@@ -156,16 +158,16 @@ export function render({ model, el }) {
       hues = levels.filter((level) => rows.some(({ hue }) => hue === level)),
       difference = choice.baseline !== NONE,
       colors = looks(hues.length);
-    const label = difference ? `${choice.measure}, minus that of ${choice.baseline}` : choice.measure;
-    const describe = (row) => `${row.level} ${choice.hue === NONE ? "" : row.hue} ${number(row.mean)}`;
+    const label = difference ? `${choice.measure}, minus that of ${plain(choice.baseline)}` : choice.measure;
+    const describe = (row) => plain(`${row.level} ${choice.hue === NONE ? "" : row.hue} ${number(row.mean)}`);
     note.textContent = noteText(rows, all, choice, model.get("unit"));
     wide.hidden = !rows.length;
-    const named = rows.map((row) => ({
+    const drawnRows = rows.map((row) => ({
       ...row,
       ...colors[Math.max(0, hues.indexOf(row.hue))],
-      name: choice.hue !== NONE ? `${row.level} · ${row.hue}` : row.level,
+      name: plain(choice.hue !== NONE ? `${row.level} · ${row.hue}` : row.level),
     }));
-    if (width && rows.length) drawRows(svg, width, named, { label, zero: difference });
+    if (width && rows.length) drawRows(svg, width, drawnRows, { label, zero: difference });
     const head = [
       choice.factor,
       ...(choice.hue === NONE ? [] : [choice.hue]),
@@ -177,8 +179,8 @@ export function render({ model, el }) {
     const { node, fill } = table(label, head);
     fill(
       rows.map((row) => [
-        row.level,
-        ...(choice.hue === NONE ? [] : [row.hue]),
+        plain(row.level),
+        ...(choice.hue === NONE ? [] : [plain(row.hue)]),
         number(row.mean),
         number(row.low),
         number(row.high),
