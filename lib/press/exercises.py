@@ -44,8 +44,8 @@ PIECE = re.compile(
 PLAIN = (  # what only the book's pages understand, and what a notebook shows in its place
     (
         re.compile(r"\{doc\}`How these .*?\n\{download\}`.*?`\."),
-        "Put your answer in place of `...`; a letter goes in quotes. Save a copy under another name\n"
-        "first: the file that was handed out may be written anew.",
+        "Put your answer in place of `...`; a letter goes in quotes. Save a copy under another\n"
+        "name first: the file that was handed out may be written anew.",
     ),
     (re.compile(r"^\([\w-]+\)=\n", re.MULTILINE), ""),
     (re.compile(r"\{\w+\}`([^`<]+?)\s*<[^`]*>`"), r"\1"),
