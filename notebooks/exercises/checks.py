@@ -142,7 +142,8 @@ def ex_1_4(below):
 
 @check
 def ex_1_5(angle):
-    near(angle, 90, 1e-9, "Watch the dashed arrow while you turn the class column of the head: when is it shortest?")
+    words = "Watch the arrow c′ while you turn the class column c of the head: when is it shortest?"
+    near(abs(number(angle)), 90, 5, words)
 
 
 # ---------------------------------------------------------------- chapter 2
