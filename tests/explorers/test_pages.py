@@ -287,6 +287,18 @@ def test_without_a_partner_there_is_a_sentence(show):
     assert "NaN" not in page.content()
 
 
+def test_names_are_those_that_a_reader_would_write(show):
+    rows = [(name, model, model / 9) for name in ("random_phase", "uniform") for model in range(3)]
+    table = pd.DataFrame(rows, columns=["family", "model", "accuracy"])
+    page = show(widgets.Results(table, factors=["family"], units=["model"]))
+    node(page, "results").locator("summary").click()
+    choose(page, "results", "baseline", "random phase")
+    text = node(page, "results").inner_text() + node(page, "results").locator("svg").inner_html()
+    assert "random phase" in text
+    assert "random_phase" not in text
+    assert get(page, "results", "baseline") == "random_phase"
+
+
 @pytest.mark.parametrize("count", [2, 4, 7, 12])
 @pytest.mark.parametrize("colors", ["light", "dark"])
 def test_colors_never_repeat(show, count, colors):
@@ -384,6 +396,18 @@ def test_the_bench_draws_brightness_as_the_gallery_does(show):
     assert node(page, "noise").evaluate(pixel) == [255, 255, 255, 255, 0, 0, 0, 255]
     assert "blur in pixels" in node(page, "noise").inner_text()  # the unit of this family
     assert "power per pixel" in node(page, "noise").inner_text()
+
+
+def test_the_bench_marks_its_logarithmic_axes_at_round_numbers(show):
+    look = {"family": "images", "parameter": 0.0, "sample": np.zeros((8, 8))}
+    look |= {"spectrum": [0.3, 0.26, 0.28], "singular": [9.0, 3e-6, 2e-7]}
+    measured = pd.DataFrame([("images", 0.0, 0.2, 0.1, 0.3, 4)], columns=widgets.ACCURACY_COLUMNS)
+    page = show(widgets.NoiseBench(pd.DataFrame([look]), measured))
+    for name, least in (("radial spectrum", 2), ("singular values", 3)):
+        marks = node(page, "noise").locator(f'svg[aria-label^="{name}"] text[text-anchor="end"]')
+        texts = marks.all_text_contents()
+        assert len(texts) >= least
+        assert all(re.fullmatch(r"[125]0*|0\.0*[125]|1e-\d+", text) for text in texts), texts
 
 
 # Cuts and lists

@@ -15,15 +15,17 @@ export function ticks([low, high], count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, place) => (first + place) * step);
 }
 
-// The same for an axis of base-10 logarithms: at 1, 2 and 5 times a power of ten, or at powers alone where these are many.
+// The same for an axis of base-10 logarithms, and limits that end at marks: 1, 2 and 5 times a power of ten, or powers alone
+// where these are many.
 export function logTicks([low, high]) {
-  const inside = (marks) => marks.filter((mark) => mark >= low - 1e-9 && mark <= high + 1e-9);
   const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, place) => Math.floor(low) + place);
-  const few = inside(powers.flatMap((power) => [1, 2, 5].map((factor) => power + Math.log10(factor))));
-  if (few.length <= 7) return few;
-  const whole = inside(powers);
-  const step = Math.ceil(whole.length / 6);
-  return whole.filter((power) => power % step === 0);
+  const few = powers.flatMap((power) => [1, 2, 5].map((factor) => power + Math.log10(factor)));
+  const marks = high - low < 2 ? few : powers;
+  const first = marks.findLastIndex((mark) => mark <= low + 1e-9),
+    last = marks.findIndex((mark) => mark >= high - 1e-9);
+  const inside = marks.slice(first, last + 1);
+  const step = Math.ceil(inside.length / 7);
+  return { limits: [inside[0], inside.at(-1)], marks: inside.filter((_, place) => place % step === 0) };
 }
 
 // Names at the right must not lie on each other: push them apart, in order of height.

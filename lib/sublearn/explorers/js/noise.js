@@ -36,14 +36,15 @@ function drawSpectrum(svg, width, values, xLabel) {
   const heights = points.map(([, value]) => value),
     low = Math.min(...heights, 0),
     high = Math.max(...heights, low + 0.5);
+  const { limits, marks } = logTicks([low, high]);
   const frame = chart(svg, {
     width,
     height: 190,
     x: [0, Math.max(1, values.length - 1)],
-    y: [low, high],
+    y: limits,
     right: 10,
     xLabel,
-    yTicks: logTicks([low, high]),
+    yTicks: marks,
     format: (value) => (value < -3 ? (10 ** value).toExponential(0) : Number((10 ** value).toPrecision(1)).toString()),
   });
   frame.line(points, "student");
