@@ -15,8 +15,8 @@ export function ticks([low, high], count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, place) => (first + place) * step);
 }
 
-// The same for an axis of base-10 logarithms, and limits that end at marks: 1, 2 and 5 times a power of ten, or powers alone
-// where these are many.
+// The same for an axis of base-10 logarithms, and limits that end at marks: 1, 2 and 5 times a power of ten, or powers
+// alone where these are many.
 export function logTicks([low, high]) {
   const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, place) => Math.floor(low) + place);
   const few = powers.flatMap((power) => [1, 2, 5].map((factor) => power + Math.log10(factor)));

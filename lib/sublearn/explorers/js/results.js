@@ -71,8 +71,8 @@ function noteText(rows, all, { baseline, factor, hue }, unit) {
   if (!all.length && !difference) return "The table has no row of this kind: choose another level.";
   if (!rows.length)
     return (
-      `No other level of ${factor} shares a ${unit.replace(/s$/, "")} with “${plain(baseline)}” here, so there is no paired ` +
-      "difference to show: choose another level, or no difference."
+      `No other level of ${factor} shares a ${unit.replace(/s$/, "")} with “${plain(baseline)}” here, ` +
+      "so there is no paired difference to show: choose another level, or no difference."
     );
   const counts = rows.map(({ n }) => n),
     [least, most] = [Math.min(...counts), Math.max(...counts)];
