@@ -196,7 +196,7 @@ def test_the_page_has_a_row_for_each_claim(page, claims):
 
 
 def test_a_row_has_the_verdict_of_the_reference_and_that_of_the_local_run(page):
-    row = re.search(r'<tr id="claim-P-1".*?</tr>', page).group()
+    row = re.search(r'<tr id="claim-P-1".*?</tr>', page).group().replace("\u00a0", " ")
     assert 'data-verdict="reproduced"' in row
     assert '<span class="verdict" data-word="reproduced">reproduced</span>' in row
     assert "here: contradicted" in row and "(n = 25)" in row
@@ -262,7 +262,8 @@ def test_a_strip_has_both_values_on_one_axis():
     assert (float(bound["x1"]), float(theirs["cx"])) == (6, width - 6)  # 0.1 and 0.9: the ends
     assert float(dot["cx"]) == pytest.approx(width / 2)
     assert (float(ours["x1"]) + float(ours["x2"])) / 2 == pytest.approx(width / 2, abs=0.1)
-    assert "ours 0.5 [0.4, 0.6], published 0.9" in reader.all("svg")[0]["aria-label"]
+    said = reader.all("svg")[0]["aria-label"].replace("\u00a0", " ")
+    assert "ours 0.5 [0.4, 0.6], published 0.9" in said
 
 
 def test_a_strip_without_ours_says_what_was_published():
