@@ -10,6 +10,8 @@ from functools import wraps
 
 import numpy as np
 
+from sublearn.stats import interval
+
 
 def check(function):
     """Say in one line what a check finds; True where the answer is right, else False."""
@@ -89,11 +91,9 @@ def paired_interval(table, of, less, name, values, low, high):
     wanted = differences(table, of, less)
     same_pairs(name, values, wanted)
     assert low < high, "An interval begins at its lower end."
-    from scipy.stats import ttest_1samp
-
-    ends = ttest_1samp(wanted, 0).confidence_interval()
-    near(low, ends.low, 1e-3, "`low` differs from the lower end of a 95 % t interval of the mean of the pairs.")
-    near(high, ends.high, 1e-3, "`high` differs from the upper end of a 95 % t interval of the mean of the pairs.")
+    right_low, right_high = interval(wanted)
+    near(low, right_low, 1e-3, "`low` differs from the lower end of a 95 % t interval of the mean of the pairs.")
+    near(high, right_high, 1e-3, "`high` differs from the upper end of a 95 % t interval of the mean of the pairs.")
 
 
 RANDOM = np.random.default_rng(20250717)
@@ -239,16 +239,14 @@ def ex_3_4(means, best):
 def ex_3_5(low, high):
     assert low < high, "An interval begins at its lower end."
     before, after = STUDENTS.T
-    from scipy.stats import ttest_1samp
-
-    wanted = ttest_1samp(after - before, 0).confidence_interval()
+    right_low, right_high = interval(after - before)
     low, high = number(low), number(high)
-    assert abs(low + wanted.high) > 1e-3, "The sign is turned round: after less before."
+    assert abs(low + right_high) > 1e-3, "The sign is turned round: after less before."
     width = high - low
     wide = 2 * 2.01 * np.hypot(before.std(ddof=1), after.std(ddof=1)) / 5
     assert abs(width - wide) > 0.01, "That is as wide as if the arms were of different models: use the pairs."
-    near(low, wanted.low, 1e-3, "The lower end differs. 25 models: which quantile of t, and which standard error?")
-    near(high, wanted.high, 1e-3, "The upper end differs from that of a t interval of the mean difference.")
+    near(low, right_low, 1e-3, "The lower end differs. 25 models: which quantile of t, and which standard error?")
+    near(high, right_high, 1e-3, "The upper end differs from that of a t interval of the mean difference.")
 
 
 def students():
@@ -791,21 +789,19 @@ def ex_14_3(scrambled):
 @check
 def ex_14_4(table, turns, reading, allowed):
     assert hasattr(table, "role"), "`table` should be what `run` gives back."
-    from scipy.stats import ttest_1samp
-
     ends = {}
     roles = {"turns": ("untrained", "turns", turns), "reading": ("student", "accuracy", reading)}
     for name, (role, value, answer) in roles.items():
         pairs = table[table.role == role].pivot(index="model", columns="start", values=value)
         wanted = (pairs["pretrained"] - pairs["random"]).to_numpy()
         same_pairs(name, answer, wanted)
-        ends[name] = ttest_1samp(wanted, 0).confidence_interval()
+        ends[name] = interval(wanted)
     assert isinstance(allowed, str) and set(allowed) <= set("abc"), "`allowed` is a text of the letters a, b, c."
     assert "c" not in allowed, "Which numbers beside 0 does the interval hold? One sentence denies them all."
     first = "`allowed`: does the whole interval of `turns` lie on the side of 0 that sentence a names?"
-    assert ("a" in allowed) == (ends["turns"].low > 0), first
+    assert ("a" in allowed) == (ends["turns"][0] > 0), first
     second = "`allowed`: does the whole interval of `reading` lie on the side of 0 that sentence b names?"
-    assert ("b" in allowed) == (ends["reading"].high < 0), second
+    assert ("b" in allowed) == (ends["reading"][1] < 0), second
 
 
 @check
