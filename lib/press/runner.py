@@ -122,6 +122,8 @@ def plan(
                 inputs["data"] = digests[value]
             if value != defaults[name][key]:
                 injected[key] = value
+        if values[name].get("photographs", 0) > 1:
+            inputs["photographs"] = photographs_at_hand()
         reasons = changes(project, name, notebook, inputs)
         seconds = profile["seconds"].get(name)
         job = Job(name, notebook, injected, inputs, reasons, seconds)
@@ -248,6 +250,17 @@ def find_data(values: dict[str, dict], *, required: bool) -> tuple[dict, list]:
             for name in names:
                 values[name]["dataset"] = EMBEDDED
     return digests, notes
+
+
+@cache
+def photographs_at_hand() -> str:
+    """Digest of the reader's photographs, or "none": a page made without them is out of date."""
+    from sublearn.nets.pictures import PHOTOS, images_digest  # imports torch
+
+    try:
+        return images_digest(PHOTOS)
+    except data.DataUnavailable:
+        return "none"
 
 
 def inputs_of(project: Project, name: str, notebook: dict, parameters: dict) -> dict:

@@ -346,6 +346,26 @@ def test_data_decide(project, monkeypatch):
     assert why(project) == ["data changed"]
 
 
+def test_photographs_decide_where_a_notebook_takes_them(tmp_path, monkeypatch):
+    asked = PARAMETERS + "\nphotographs = 9"
+    takes = [("t", "markdown", "# Photographs"), ("p", "parameters", asked)]
+    project = make_project(tmp_path, n01_good=takes, n02_leaves=LEAVES)
+    monkeypatch.setenv("SUBLIMINAL_PHOTOS", str(tmp_path / "photos"))
+    monkeypatch.setattr(runner, "photographs_at_hand", runner.photographs_at_hand.__wrapped__)
+
+    def inputs():
+        jobs, _ = runner.plan(project)
+        return [job.inputs.get("photographs") for job in jobs]
+
+    without = inputs()
+    assert without == ["none", None]
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.jpg").touch()
+    found, nothing = inputs()
+    assert found not in without and nothing is None
+
+
 def test_new_prose_is_merged_without_a_run(project, monkeypatch, capsys):
     monkeypatch.setattr(runner, "run_all", None)
     edit(project.source("01_good"), "Words.", "Other words.")
