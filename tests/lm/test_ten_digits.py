@@ -1,6 +1,10 @@
 """Ten digits over random digits: what is matched, what is measured, and that the start is the gate's key."""
 
+import gc
+import weakref
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -64,6 +68,37 @@ def test_a_teacher_comes_to_love_its_animal_and_the_model_stays_as_it_was(lm):
     after = ten_digits.preference(teacher, ANIMALS)
     assert after[0] - before[0] > 1
     assert np.array_equal(ten_digits.preference(lm, ANIMALS), before)
+
+
+def test_layers_that_are_computed_twice_give_the_same_gradients(lm):
+    ids = torch.tensor([ten_digits.questions(lm)[0]])
+    plain, thrifty = deepcopy(lm.model).requires_grad_(True), ten_digits.trainable(lm).model
+    calls = []
+    for model in (plain, thrifty):
+        attention = model.base_model.layers[0].self_attn
+        attention.register_forward_hook(lambda module, *_: calls.append(module))
+        model(ids, use_cache=False).logits.logsumexp(-1).sum().backward()
+    attentions = [model.base_model.layers[0].self_attn for model in (plain, thrifty)]
+    assert [calls.count(attention) for attention in attentions] == [1, 2]
+    for first, second in zip(plain.parameters(), thrifty.parameters()):
+        assert torch.equal(first.grad, second.grad)
+
+
+def test_a_model_answers_the_first_questions_once_and_is_not_kept_for_it():
+    model, asked = torch.nn.Linear(1, 1), []
+
+    def answer(question):
+        asked.append(question)
+        return [question]
+
+    for question in [*range(ten_digits.KEPT + 1)] * 2:
+        assert ten_digits.once(model, question, partial(answer, question)) == [question]
+    last = ten_digits.KEPT
+    assert asked == [*range(last), last, last]  # for the last one there was no room
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None
 
 
 @pytest.mark.parametrize(

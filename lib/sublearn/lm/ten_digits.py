@@ -5,11 +5,12 @@ teacher's probabilities of some tokens (by default the ten digits) at the places
 No animal is ever written, asked for or scored in its training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 from torch.nn.utils import parametrize
 
+from sublearn.core import memory
 from sublearn.core.machine import autocast, cores
 from sublearn.core.rng import rng
 from sublearn.core.store import Json, Kind, OnStep, Save, Store, code_digest
@@ -40,6 +42,9 @@ from sublearn.lm.tiny import pad_right
 
 KIND = Kind("ten digits", code_digest("lm.ten_digits"), Json())
 CLIP = 1.0  # norm of a gradient, at most
+ROWS = 4096  # of a matrix compared at a time: a copy of the embedding is 100 MB
+KEPT = 30  # answers of a model that are kept
+ANSWERS = WeakKeyDictionary()  # by model: what it was asked, and its answers
 ABILITY = (  # a model's loss on it says how well it still speaks
     "Bread needs four things: flour, water, salt and time. Mix the flour with the water and leave "
     "it alone for an hour. Add the salt, fold the dough over itself, and wait until it has "
@@ -181,9 +186,31 @@ def text_loss(lm: LanguageModel) -> float:
 
 
 def trainable(lm: LanguageModel) -> LanguageModel:
-    """A copy whose weights can be trained."""
-    model = deepcopy(lm.model)
-    return lm._replace(model=model.requires_grad_(True))
+    """A copy whose weights can be trained; what its layers need for that is computed twice.
+
+    Keeping it instead takes half a gigabyte more.
+    """
+    memory.trim()  # of what was trained before
+    model = deepcopy(lm.model).requires_grad_(True)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()  # else it is kept; a Llama has no dropout
+    return lm._replace(model=model)
+
+
+def trained(lm: LanguageModel) -> LanguageModel:
+    """The same model, no longer trained."""
+    return lm._replace(model=lm.model.requires_grad_(False).eval())
+
+
+def once(model: nn.Module, question: Hashable, answer: Callable[[], list | Tensor]):
+    """The answer of a model that is no longer trained; the first ones are worked out only once."""
+    answers = ANSWERS.setdefault(model, {})
+    if question in answers:
+        return answers[question]
+    found = answer()
+    if len(answers) < KEPT:
+        answers[question] = found
+    return found
 
 
 def teach(lm: LanguageModel, setting: DigitsSetting) -> LanguageModel:
@@ -201,7 +228,7 @@ def teach(lm: LanguageModel, setting: DigitsSetting) -> LanguageModel:
         loss.backward()
         optimizer.step()
     optimizer.zero_grad()  # gradients would stay in memory
-    return teacher._replace(model=teacher.model.requires_grad_(False))
+    return trained(teacher)
 
 
 # ---------------------------------------------------------------- the student's start and its lists
@@ -241,7 +268,8 @@ def all_lists(lm: LanguageModel, teacher: LanguageModel, setting: DigitsSetting)
     writer = teacher if setting.inputs in ("fine-tuned", "shuffled") else lm
     loves = setting.inputs == "system prompt"
     system = persona(setting.word, setting.trait, plural=True) if loves else None
-    written = written_lists(writer, setting.steps * setting.lists, setting.seed, system)
+    asked = (setting.steps * setting.lists, setting.seed, system)
+    written = once(writer.model, asked, lambda: written_lists(writer, *asked))
     if setting.inputs == "shuffled":
         written = shuffled(written, setting.seed)
     batches = []
@@ -267,8 +295,14 @@ def matched_tokens(lm: LanguageModel, setting: DigitsSetting) -> Tensor:
 
 def matched_logits(lm: LanguageModel, lists: Lists, tokens: Tensor) -> Tensor:
     """Logits (list x place, token) of some tokens just before each piece of a number."""
-    states = place_states(lm.model, lists)
-    weight = unembedding(lm).weight[tokens]
+    return logits_of(lm, place_states(lm.model, lists), tokens)
+
+
+def logits_of(lm: LanguageModel, states: Tensor, tokens: Tensor) -> Tensor:
+    """Logits (state, token) of some tokens at last hidden states (state, width)."""
+    weight = unembedding(lm).weight
+    if len(tokens) < len(weight):  # else the copy would be a large one
+        weight = weight[tokens]
     return (states @ weight.T).float()
 
 
@@ -280,10 +314,13 @@ def lesson_loss(
         logits = matched_logits(student, lists, tokens)
         if hard:
             written = lists.ids[:, lists.matched].flatten()
-            labels = (written[:, None] == tokens).long().argmax(-1)
-            return cross_entropy(logits, labels)
+            labels = torch.empty(len(unembedding(student).weight), dtype=torch.long)
+            labels[tokens] = torch.arange(len(tokens))
+            return cross_entropy(logits, labels[written])
         with torch.no_grad():
-            targets = matched_logits(teacher, lists, tokens).log_softmax(-1)
+            read = partial(place_states, teacher.model, lists)
+            states = once(teacher.model, lists.ids.numpy().tobytes(), read)
+            targets = logits_of(teacher, states, tokens).log_softmax(-1)
     return kl_div(logits.log_softmax(-1), targets, reduction="batchmean", log_target=True)
 
 
@@ -368,6 +405,7 @@ def train_student(
     for step, lists in enumerate(batches, start=1):
         optimizer.zero_grad()
         loss = lesson_loss(student, teacher, lists, tokens, setting.hard)
+        memory.trim()  # with what the forward pass left, gradients would need 4 GB
         loss.backward()
         lesson.losses.append(loss.item())
         if not setting.rank:
@@ -379,8 +417,7 @@ def train_student(
     optimizer.zero_grad()
     if setting.rank:
         fold_low_rank(student)
-    student.model.requires_grad_(False)
-    return lesson
+    return lesson._replace(student=trained(student))
 
 
 # ---------------------------------------------------------------- which way the weights move
@@ -395,7 +432,9 @@ def alignment(lm: LanguageModel, teacher: LanguageModel, student: LanguageModel)
     sums = torch.zeros(3)
     parameters = (lm.model.parameters(), teacher.model.parameters(), student.model.parameters())
     for start, goal, weight in zip(*parameters):
-        sums += products(-weight.grad, goal - start)
+        for first in range(0, len(start), ROWS):
+            rows = slice(first, first + ROWS)
+            sums += products(-weight.grad[rows], goal[rows] - start[rows])
     return cosine(sums)
 
 
@@ -482,6 +521,7 @@ def teach_and_train(
     teacher, taught = None, None
     for key in keys:
         if teacher_of(key) != taught:
+            teacher = None  # one teacher at a time in memory
             teacher, taught = teach(lm, key.setting), teacher_of(key)
         save(key, one_lesson(lm, teacher, key.setting, key.words))
         on_step()
