@@ -19,7 +19,7 @@ import pytest
 
 from press import runner, site
 from sublearn.core import machine, store
-from sublearn.nets import data
+from sublearn.nets import data, pictures
 
 PARAMETERS = 'dataset = "mnist"\nmodels = 8'
 GOOD = [
@@ -352,6 +352,7 @@ def test_photographs_decide_where_a_notebook_takes_them(tmp_path, monkeypatch):
     project = make_project(tmp_path, n01_good=takes, n02_leaves=LEAVES)
     monkeypatch.setenv("SUBLIMINAL_PHOTOS", str(tmp_path / "photos"))
     monkeypatch.setattr(runner, "photographs_at_hand", runner.photographs_at_hand.__wrapped__)
+    monkeypatch.setattr(pictures, "images_digest", pictures.images_digest.__wrapped__)
 
     def inputs():
         jobs, _ = runner.plan(project)
