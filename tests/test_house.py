@@ -22,11 +22,11 @@ MODULES = {
     if path.stem != "__init__"
 }
 READING = ast.get_docstring(ast.parse((SCIENCE / "__init__.py").read_text(encoding="utf8")))
-# 47_200; bfloat16 in lm 500; scorecard, reference runs, their page 6_700; chapter 12 5_300, in less memory 250;
+# 47_200; bfloat16 in lm 500; scorecard, reference runs, their page 6_700; chapter 12 5_300, in less memory 200;
 # explorers of chapters 10 and 11 700; words linked to the glossary 850; the figure of the experiment 1_300; chapters
 # 13 2_700 and 6 4_300; convolutional networks 1_500, photographs 1_600 and chapter 8 3_700; furniture of the pages,
 # launch, search, PDF and lints 6_900; chapter 7 7_400; exercises, slides and timings 3_500; chapter 14 2_500
-TOKENS = 99_750
+TOKENS = 99_700
 NODES = 11
 ROOMS = {  # room -> the rooms that it may import from
     "core": set(),

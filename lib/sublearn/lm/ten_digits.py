@@ -42,7 +42,6 @@ from sublearn.lm.tiny import pad_right
 
 KIND = Kind("ten digits", code_digest("lm.ten_digits"), Json())
 CLIP = 1.0  # norm of a gradient, at most
-ROWS = 4096  # of a matrix compared at a time: a copy of the embedding is 100 MB
 KEPT = 30  # answers of a model that are kept
 ANSWERS = WeakKeyDictionary()  # by model: what it was asked, and its answers
 ABILITY = (  # a model's loss on it says how well it still speaks
@@ -432,9 +431,7 @@ def alignment(lm: LanguageModel, teacher: LanguageModel, student: LanguageModel)
     sums = torch.zeros(3)
     parameters = (lm.model.parameters(), teacher.model.parameters(), student.model.parameters())
     for start, goal, weight in zip(*parameters):
-        for first in range(0, len(start), ROWS):
-            rows = slice(first, first + ROWS)
-            sums += products(-weight.grad[rows], goal[rows] - start[rows])
+        sums += products(-weight.grad, goal - start)
     return cosine(sums)
 
 
